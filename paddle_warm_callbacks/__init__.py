@@ -1,0 +1,113 @@
+"""Warm start, exact resume, staged unfreezing and safe checkpoints for ``paddle.Model.fit``, as callbacks.
+
+Importing this package imports neither Paddle nor anything else that is slow: a public name is imported when it is first
+touched. Checkpoints can be listed, verified and read on a machine without Paddle; the callbacks need it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddle_warm_callbacks.callbacks.periodic_checkpoint import PeriodicCheckpoint
+    from paddle_warm_callbacks.callbacks.staged_unfreeze import StagedUnfreeze
+    from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
+    from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
+    from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
+    from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+    from paddle_warm_callbacks.errors import (
+        CheckpointError,
+        CheckpointWriteError,
+        CorruptCheckpointError,
+        CoverageError,
+        InvalidArgumentError,
+        NoUsableCheckpointError,
+        PatternError,
+        ResumeChangedError,
+        RunDirectoryBusyError,
+        SourceError,
+        UnsafeFileError,
+        UnsupportedFitError,
+        WarmCallbacksError,
+    )
+    from paddle_warm_callbacks.plan.report import RestoreReport
+    from paddle_warm_callbacks.plan.retention import KeepBest, KeepEvery, KeepLatest
+    from paddle_warm_callbacks.plan.saving import EveryNEpochs, EveryNSeconds, EveryNSteps
+    from paddle_warm_callbacks.plan.stages import Stage
+    from paddle_warm_callbacks.plan.transplant import HeadTransplant
+    from paddle_warm_callbacks.progress import Progress
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointStore",
+    "CheckpointWriteError",
+    "CorruptCheckpointError",
+    "CoverageError",
+    "EveryNEpochs",
+    "EveryNSeconds",
+    "EveryNSteps",
+    "HeadTransplant",
+    "InvalidArgumentError",
+    "KeepBest",
+    "KeepEvery",
+    "KeepLatest",
+    "NoUsableCheckpointError",
+    "PatternError",
+    "PeriodicCheckpoint",
+    "Progress",
+    "ResumeChangedError",
+    "RestoreReport",
+    "RunDirectoryBusyError",
+    "SourceError",
+    "Stage",
+    "StagedUnfreeze",
+    "UnsafeFileError",
+    "UnsupportedFitError",
+    "WarmCallbacksError",
+    "WarmLRScaler",
+    "WarmStartCallback",
+    "WarmVisualDL",
+]
+
+# Where each public name lives; the imports above say the same to type checkers, and a test holds the two together.
+_HOMES = {
+    "callbacks.periodic_checkpoint": ("PeriodicCheckpoint",),
+    "callbacks.staged_unfreeze": ("StagedUnfreeze",),
+    "callbacks.warm_lr_scaler": ("WarmLRScaler",),
+    "callbacks.warm_start": ("WarmStartCallback",),
+    "callbacks.warm_visualdl": ("WarmVisualDL",),
+    "checkpoint.store": ("Checkpoint", "CheckpointStore"),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "plan.report": ("RestoreReport",),
+    "plan.retention": ("KeepBest", "KeepEvery", "KeepLatest"),
+    "plan.saving": ("EveryNEpochs", "EveryNSeconds", "EveryNSteps"),
+    "plan.stages": ("Stage",),
+    "plan.transplant": ("HeadTransplant",),
+    "progress": ("Progress",),
+}
+
+
+def __getattr__(name: str) -> object:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as missing:
+        if missing.name != "paddle":
+            raise
+        raise ImportError(
+            f"{name} needs PaddlePaddle, and it is not installed\n"
+            '  remedy:   pip install "paddle-warm-callbacks[cpu]", or [gpu] on a machine with a CUDA device',
+            name="paddle",
+        ) from missing
+    globals()[name] = value  # the next access finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

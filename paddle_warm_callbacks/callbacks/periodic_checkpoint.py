@@ -1,0 +1,246 @@
+"""Write checkpoints while ``fit`` runs: when a policy says so, on a signal, and at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.store import CheckpointStore
+from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
+from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
+from paddle_warm_callbacks.hapi import parallel, training_state
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.preemption import SignalFlag
+from paddle_warm_callbacks.hapi.staging import StagingBuffers
+from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
+from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+
+class PeriodicCheckpoint(FitCallback):
+    """Save the whole state of training, atomically and in the background, and keep what a policy keeps.
+
+    Training is blocked for a copy of the state in memory, and for what is left of the write before it: one checkpoint
+    is in flight at a time. A checkpoint counts once it is committed: written, flushed to disk and renamed into place.
+    It never falls inside a gradient-accumulation window: the save waits for the window's end. The last state of a
+    normal end is always saved.
+
+    Example:
+        >>> PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))  # doctest: +SKIP
+
+    Args:
+        run_dir: Directory of the run; made if it is not there. One live process may write to it.
+        save: When to save: policies joined with ``|``.
+        keep: What to keep: policies joined with ``|``. The newest checkpoint stays whatever they say.
+        mirror: URL that each committed checkpoint is copied to, behind training; any fsspec URL. None: no copy.
+        metadata: Plain values stored with each checkpoint; ``"labels"``, a list in the head's order, lets a later
+            ``HeadTransplant`` find them.
+        save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
+            evaluation the state before it is saved at once.
+        on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
+
+    Attributes:
+        events: One :class:`SaveEvent` for each committed checkpoint of this fit: seconds blocked, seconds to durable,
+            bytes.
+        preempted_by: Name of the signal that ended training, or None.
+
+    Raises:
+        InvalidArgumentError: A wrong argument, at once.
+        RunDirectoryBusyError: In ``fit``: another live process writes there.
+        CheckpointWriteError: In ``fit``: a save failed; earlier checkpoints are intact.
+    """
+
+    order = 80
+
+    def __init__(
+        self,
+        run_dir: str,
+        *,
+        save: SavePolicy = EveryNEpochs(1),  # noqa: B008  # immutable
+        keep: RetentionPolicy = KeepLatest(3),  # noqa: B008  # immutable
+        mirror: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        save_on_signal: bool = True,
+        on_error: str = "raise",
+    ) -> None:
+        super().__init__()
+        _require(save, SavePolicy, "save=", "EveryNEpochs(1) | EveryNSteps(500)")
+        _require(keep, RetentionPolicy, "keep=", 'KeepLatest(3) | KeepBest("acc")')
+        require_choice(on_error, "PeriodicCheckpoint(on_error=)", choices=("raise", "warn"))
+        self._store = CheckpointStore(run_dir)
+        self._save = save
+        self._keep = keep
+        self._mirror = mirror
+        self._metadata = dict(metadata or {})
+        self._signal = SignalFlag() if save_on_signal else None
+        self._raises = on_error == "raise"
+        self._buffers = StagingBuffers()
+        self.events: list[SaveEvent] = []
+        self.preempted_by: str | None = None
+
+    # -- one fit -----------------------------------------------------------------------------------------------------
+
+    def fit_opened(self, loop: FitLoop) -> None:
+        """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
+        parallel.refuse_many_ranks("PeriodicCheckpoint")
+        self._lock = self._store.lock()
+        self._started = time.monotonic()
+        self._last: SaveMoment | None = None
+        self._waiting_for_window = 0
+        self._before_evaluation: dict[str, Any] | None = None
+        self.preempted_by = None
+        _ = loop.position
+
+    def fit_started(self, loop: FitLoop) -> None:
+        """Open the run directory for writing, from the position training starts at."""
+        resumed = loop.resumed_from
+        ours = resumed is not None and self._store.holds(resumed)
+        self._store.begin(resumed.name if ours else None)
+        if resumed is not None:
+            self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
+        self._writer = BackgroundWriter(self._store, keep=self._keep, mirror=self._mirror, on_commit=self._committed)
+        if self._signal is not None:
+            self._signal.install()
+            loop.position.wrap_worker_init(self._signal.worker_init)
+
+    def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
+        """Save if one is due, and after a signal: save and stop."""
+        signalled = self._signal is not None and self._signal.received is not None
+        if not (signalled or self._waiting_for_window or self._due(loop, epoch_completed=False)):
+            self._remember_before_evaluation(loop)
+            return
+        if loop.window_open:
+            self._waiting_for_window += 1
+            return
+        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False)
+        if signalled:
+            self._stop(loop)
+        self._remember_before_evaluation(loop)
+
+    def on_eval_batch_end(self, step: int, logs: Any = None) -> None:
+        """Save the state before this evaluation if a signal comes within it: there may be no time for the rest."""
+        loop = self.loop
+        signalled = self._signal is not None and self._signal.received is not None
+        if loop is None or not signalled or self._before_evaluation is None:
+            return
+        self._commit(loop, {}, epoch_completed=False, counters=self._before_evaluation)
+        self._before_evaluation = None
+        self._writer.wait()
+
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
+        """Save if one is due now that the epoch's evaluation, schedulers and callbacks are behind."""
+        self._before_evaluation = None
+        signalled = self._signal is not None and self._signal.received is not None
+        if signalled or self._due(loop, epoch_completed=True):
+            metrics = {**_numbers(logs, "train_"), **_numbers(eval_logs or {}, "")}
+            self._commit(loop, metrics, epoch_completed=True)
+        if signalled:
+            self._stop(loop)
+
+    def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
+        """Save the last state, unless that is what was saved last."""
+        if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
+            self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
+
+    def fit_closed(self, loop: FitLoop) -> None:
+        """Wait until what was saved is durable; give signal handlers and the run directory back."""
+        try:
+            if hasattr(self, "_writer"):
+                self._guarded(self._writer.close)
+        finally:
+            if self._signal is not None:
+                self._signal.uninstall()
+            if hasattr(self, "_lock"):
+                self._lock.release()
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def _moment(self, loop: FitLoop, epoch_completed: bool) -> SaveMoment:
+        return SaveMoment(loop.progress, epoch_completed, time.monotonic() - self._started)
+
+    def _due(self, loop: FitLoop, *, epoch_completed: bool) -> bool:
+        return self._save.due(self._moment(loop, epoch_completed), self._last)
+
+    def _remember_before_evaluation(self, loop: FitLoop) -> None:
+        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
+        if self._signal is not None and at_end and loop.evaluation_follows(loop.progress.epoch):
+            self._before_evaluation = training_state.capture_counters(loop)
+
+    def _commit(
+        self,
+        loop: FitLoop,
+        metrics: dict[str, float],
+        *,
+        epoch_completed: bool,
+        counters: dict[str, Any] | None = None,
+    ) -> None:
+        """Copy the state and hand it to the writer; blocks for the copy and for the write before it."""
+        self._last = self._moment(loop, epoch_completed)
+        waited, self._waiting_for_window = self._waiting_for_window, 0
+        self._guarded(self._writer.wait)  # its buffers are the ones this copy goes into
+        tensors = training_state.capture_tensors(loop, self._buffers)
+        state = counters or training_state.capture_counters(loop)
+        metadata = dict(self._metadata)
+        if loop.report is not None:
+            metadata["start"] = loop.report.to_json()
+        if waited:
+            metadata["waited_for_accumulation_window"] = waited
+        contents = CheckpointContents(
+            model=tensors.model,
+            model_names=tensors.model_names,
+            optimizer=tensors.optimizer,
+            extra=tensors.extra,
+            state=state,
+            progress=loop.progress,
+            epoch_completed=epoch_completed,
+            metrics=metrics,
+            metadata=metadata,
+            parent=loop.parent,
+            writer=training_state.versions(),
+        )
+        self._guarded(lambda: self._writer.submit(contents))
+
+    def _committed(self, event: SaveEvent) -> None:
+        self.events.append(event)
+
+    def _stop(self, loop: FitLoop) -> None:
+        assert self._signal is not None
+        self._guarded(self._writer.wait)
+        self.preempted_by = self._signal.received
+        logger.warning("%s: the state is committed, training stops", self.preempted_by)
+        loop.stop_now()
+
+    def _guarded(self, action: Any) -> None:
+        try:
+            action()
+        except CheckpointWriteError as error:
+            if self._raises:
+                raise
+            logger.error("a checkpoint was lost, training goes on: %s", error)
+
+
+def _numbers(logs: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return what can be compared of a dictionary of logs: the loss, by its first part, and the metrics."""
+    numbers = {}
+    for name, value in logs.items():
+        first = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+        if name not in ("step", "batch_size", "steps") and isinstance(first, (int, float)):
+            numbers[prefix + name] = float(first)
+    return numbers
+
+
+def _require(value: Any, kind: type, argument: str, example: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(
+            "not a policy",
+            where=f"PeriodicCheckpoint({argument})",
+            received=repr(value),
+            expected=f"a {kind.__name__}",
+            remedy=f"for example {argument}{example}",
+        )

@@ -1,0 +1,171 @@
+"""Start a ``fit`` from what there is: the same run's checkpoint, another run's weights, or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from paddle_warm_callbacks.arguments import require_choice, require_number
+from paddle_warm_callbacks.checkpoint.source import open_source
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.hapi import resume, training_state, warm_start
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.patterns import compile_patterns
+from paddle_warm_callbacks.plan.report import RestoreReport
+from paddle_warm_callbacks.plan.transplant import HeadTransplant
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+
+class WarmStartCallback(FitCallback):
+    """Resume the run if it has a checkpoint, else start warm from ``source``, else start cold and say so.
+
+    A resume continues at the very next step, with parameters, optimizer, learning rate, random state, data order,
+    metrics and callbacks as they were: rerun the same command, with the same total ``epochs``. A warm start copies
+    the weights that fit and begins at epoch 0.
+
+    Example:
+        >>> WarmStartCallback("resnet50.pdparams", run_dir="runs/defects", resume_from="latest")  # doctest: +SKIP
+
+    Args:
+        source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, a
+            checkpoint or a run directory; a state dict; or a Layer. None: there are none.
+        run_dir: The run directory that ``PeriodicCheckpoint`` writes to.
+        resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint of ``run_dir`` that verifies,
+            ``"best"`` from the one its ``KeepBest`` names; with no checkpoint there the start is warm or cold. Any
+            other string is the path or URL of a checkpoint or run directory, which must exist.
+        head: How the rows of the head move by label, when classes or characters are added, removed or reordered.
+        include: Regular expressions over the network's structured names; only those tensors are loaded.
+        exclude: Regular expressions over the network's structured names; those tensors are not loaded.
+        rename: Regular expression to replacement, applied to the source's names.
+        min_loaded: A warm start that would fill a smaller share of the network's elements (0 to 1) is an error.
+        on_change: What to do when the script is not what it was and an exact resume is impossible: ``"raise"``, or
+            ``"adapt"``: load what fits by name and repeat the interrupted epoch from its first step.
+
+    Attributes:
+        report: After ``fit`` has begun, a :class:`RestoreReport`: what was loaded, transplanted, skipped, and why.
+
+    Raises:
+        InvalidArgumentError: A wrong argument, at once.
+        SourceError: In ``fit``: the source or the checkpoint named is not there.
+        CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
+        NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
+        ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
+    """
+
+    order = 0
+
+    def __init__(
+        self,
+        source: Any = None,
+        *,
+        run_dir: str | None = None,
+        resume_from: str | None = None,
+        head: HeadTransplant | None = None,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        min_loaded: float = 0.5,
+        on_change: str = "raise",
+    ) -> None:
+        super().__init__()
+        if resume_from in ("latest", "best") and run_dir is None:
+            raise InvalidArgumentError(
+                f"resume_from={resume_from!r} of which run?",
+                where="WarmStartCallback(run_dir=)",
+                received="None",
+                expected="the run directory given to PeriodicCheckpoint",
+                remedy=f'WarmStartCallback(run_dir="runs/defects", resume_from={resume_from!r})',
+            )
+        if source is None and head is not None:
+            raise InvalidArgumentError(
+                "a head is transplanted from a source, and there is none",
+                where="WarmStartCallback(source)",
+                received="None",
+                expected="where the old head is",
+            )
+        if require_number(min_loaded, "WarmStartCallback(min_loaded=)", at_least=0) > 1:
+            raise InvalidArgumentError(
+                "min_loaded is a share",
+                where="WarmStartCallback(min_loaded=)",
+                received=repr(min_loaded),
+                expected="0 to 1",
+                remedy=f"for {min_loaded:g} percent write {min_loaded / 100:g}",
+            )
+        require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
+        self._source = source
+        self._run_dir = run_dir
+        self._resume_from = resume_from
+        self._head = head
+        self._include = None if include is None else compile_patterns(include, "WarmStartCallback(include=)")
+        self._exclude = None if exclude is None else compile_patterns(exclude, "WarmStartCallback(exclude=)")
+        self._rename = rename
+        self._min_loaded = float(min_loaded)
+        self._on_change = on_change
+        self._held: dict[str, Any] | None = None
+        self.report: RestoreReport | None = None
+
+    def fit_opened(self, loop: FitLoop) -> None:
+        """Restore what there is; runs once every callback has had its ``on_train_begin``."""
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            self.report = resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
+        elif self._source is not None:
+            self.report = self._warm(loop)
+        else:
+            self.report = RestoreReport("cold")
+        loop.report = self.report
+        logger.info("%s", self.report.to_text())
+
+    def fit_ready(self, loop: FitLoop) -> None:
+        """Remember what callbacks may change in the ``on_epoch_begin`` of an epoch that had already begun."""
+        if loop.progress.step_in_epoch:
+            self._held = training_state.capture_counted(loop, loop.others)
+
+    def epoch_starting(self, loop: FitLoop) -> None:
+        """Undo those changes: the uninterrupted run had them once."""
+        if self._held is not None:
+            training_state.restore_counted(loop, self._held, loop.others)
+            self._held = None
+
+    def _checkpoint(self) -> Checkpoint | None:
+        if self._resume_from is None:
+            return None
+        if self._resume_from in ("latest", "best"):
+            assert self._run_dir is not None
+            store = CheckpointStore(self._run_dir)
+            return store.best() if self._resume_from == "best" else store.latest_verified()
+        return open_checkpoint(self._resume_from)
+
+    def _warm(self, loop: FitLoop) -> RestoreReport:
+        source = open_source(warm_start.as_arrays(self._source))
+        head = self._head
+        if head is not None and head.old_labels is None:
+            head = head.with_old_labels(_labels_of(source))
+        loop.parent = source.digest
+        return warm_start.warm_start(
+            loop.network,
+            source.tensors,
+            description=source.description,
+            head=head,
+            include=self._include,
+            exclude=self._exclude,
+            rename=self._rename,
+            min_loaded=self._min_loaded,
+        )
+
+
+def _labels_of(source: Any) -> Sequence[str]:
+    labels = (source.manifest.metadata if source.manifest is not None else {}).get("labels")
+    if not isinstance(labels, (list, tuple)):
+        raise InvalidArgumentError(
+            "the old labels are not known",
+            where="HeadTransplant(old_labels)",
+            received="None, and the source's metadata has no list under 'labels'",
+            expected="the labels the source was trained on, in its order",
+            remedy='pass old_labels=[…], or save with PeriodicCheckpoint(metadata={"labels": […]})',
+        )
+    return list(labels)

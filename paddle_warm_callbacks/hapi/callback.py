@@ -1,0 +1,59 @@
+"""The base of our callbacks: hooks that come after everyone else's, from one :class:`FitLoop`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+import paddle
+
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+
+
+class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+    """Join the running ``Model.fit`` and receive its events after all other callbacks have had theirs.
+
+    Subclasses override the hooks below; each does nothing by default. A subclass whose state must survive a
+    restart also defines ``state_dict()`` and ``load_state_dict(state)``, as any user callback may: plain values,
+    arrays and containers of them are saved in each checkpoint and given back before :meth:`fit_started`.
+
+    Attributes:
+        order: Position among our callbacks, whatever the order in the user's list; lower is called first.
+    """
+
+    order = 50
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop: Optional[FitLoop] = None
+
+    def set_params(self, params: Dict[str, Any]) -> None:
+        """Keep Paddle's parameters and join the fit that hands them out (``evaluate`` and ``predict`` are not joined)."""
+        super().set_params(params)
+        self.loop = FitLoop.join(self)
+
+    def fit_opened(self, loop: FitLoop) -> None:
+        """Restore what training continues from; may set ``loop.progress``. All ``on_train_begin`` have been called."""
+
+    def fit_started(self, loop: FitLoop) -> None:
+        """Act on the position training starts at, which is ``loop.progress``."""
+
+    def fit_ready(self, loop: FitLoop) -> None:
+        """Act once all of our callbacks have started; next come everyone's ``on_epoch_begin``."""
+
+    def epoch_starting(self, loop: FitLoop) -> None:
+        """Act before the first batch of an epoch, or of what is left of it, is loaded."""
+
+    def step_starting(self, loop: FitLoop) -> None:
+        """Act between a batch's loading and its forward pass; ``loop.progress`` is this step."""
+
+    def step_ended(self, loop: FitLoop, logs: Dict[str, Any]) -> None:
+        """Act after a step and every callback's ``on_train_batch_end``; ``loop.progress`` counts the step."""
+
+    def epoch_completed(self, loop: FitLoop, logs: Dict[str, Any], eval_logs: Optional[Dict[str, Any]]) -> None:
+        """Act after an epoch and its evaluation; ``loop.progress`` is the start of the next. No evaluation: None."""
+
+    def fit_ended(self, loop: FitLoop, logs: Dict[str, Any]) -> None:
+        """Act at the normal end, after every callback's ``on_train_end``."""
+
+    def fit_closed(self, loop: FitLoop) -> None:
+        """Undo every change made to the user's objects. Called once per fit: after a return, an exception or Ctrl-C."""

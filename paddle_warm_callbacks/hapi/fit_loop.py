@@ -1,0 +1,341 @@
+"""Where a running ``Model.fit`` is: its position, its loader, and events that come after every other callback.
+
+A callback joins from ``set_params``, the last call before ``on_train_begin``: :meth:`FitLoop.join` finds the calling
+``Model.fit`` by walking the frames (there is no public route) and puts one tail callback at the end of its list. The tail
+sees each event last, so what it reports has Paddle's own ``LRScheduler`` behind it, and it passes the gate
+(:mod:`paddle_warm_callbacks.hapi.gate`) only when everyone's ``on_train_begin`` has succeeded.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import paddle
+from paddle.hapi.callbacks import CallbackList
+
+from paddle_warm_callbacks.errors import UnsupportedFitError
+from paddle_warm_callbacks.hapi import gate, rng
+from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
+from paddle_warm_callbacks.progress import Progress
+
+if TYPE_CHECKING:
+    from paddle_warm_callbacks.hapi.callback import FitCallback
+    from paddle_warm_callbacks.plan.report import RestoreReport
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+# What fit and _run_one_epoch must look like for the gate to be right; semantically the same in Paddle 2.6, 3.0 and 3.3.
+_FIT_LOCALS = ("train_loader", "eval_loader", "do_eval", "eval_freq", "epochs", "num_iters", "accumulate_grad_batches")
+_FIT_CALLS = ("range", "_run_one_epoch", "stop_training", "on_epoch_begin", "on_epoch_end")
+_EPOCH_LOCALS = ("data_loader", "callbacks", "mode", "logs")
+_EPOCH_CALLS = ("enumerate", "_reset_metrics", "on_batch_end")
+
+
+class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+    """One running ``Model.fit``, seen from its callbacks.
+
+    Attributes:
+        model: The ``paddle.Model`` being fitted.
+        network: Its Layer, never the DataParallel around it.
+        optimizer: Its optimizer.
+        progress: The position of the next step; kept by the loop, set by a resume.
+        epochs: Number of epochs fit will have run in the end, as fit computed it (``num_iters`` included).
+        steps_per_epoch: Length of the train loader, or None when it has none.
+        num_iters: The argument of fit: stop after so many steps in all, or None.
+        accumulate: ``accumulate_grad_batches``; gradients of so many steps are summed.
+        train_loader: What fit iterates; the user's DataLoader, or the one fit made.
+        finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
+        stopping: True once :meth:`stop_now` was called.
+        report: What the start restored, once ``WarmStartCallback`` has acted; else None.
+        parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
+        resumed_from: The checkpoint that was resumed, or None.
+    """
+
+    def __init__(self, cbks: Any, model: Any, fit_locals: Dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.network = model.network
+        self.optimizer = model._optimizer
+        self.progress = Progress()
+        self.report: Optional[RestoreReport] = None
+        self.parent: Optional[str] = None
+        self.resumed_from: Any = None
+        self.reseed_from: Optional[int] = None
+        self.finished = False
+        self.stopping = False
+        self.train_loader = fit_locals["train_loader"]
+        self.epochs = int(fit_locals["epochs"])
+        self.num_iters: Optional[int] = fit_locals["num_iters"]
+        self.accumulate = int(fit_locals["accumulate_grad_batches"])
+        self.steps_per_epoch: Optional[int] = model._len_data_loader(self.train_loader)
+        self._eval_freq = int(fit_locals["eval_freq"]) if fit_locals["do_eval"] else None
+        self._joined: List[FitCallback] = []
+        self._position: Optional[LoaderPosition] = None
+        # Weak, because the list holds this tail: a strong cycle would outlive fit until the next garbage collection.
+        self._cbks = weakref.ref(cbks)
+        self._finalizer = weakref.finalize(cbks, self._close)
+        self._finalizer.atexit = False
+        self._epoch_logs: Dict[str, Any] = {}
+        self._evaluating = False
+        self._closed = False
+
+    # -- joining ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def join(cls, callback: FitCallback) -> Optional[FitLoop]:
+        """Return the loop of the ``Model.fit`` that is calling ``callback.set_params`` now, joined to it.
+
+        Returns:
+            None when the caller is ``evaluate`` or ``predict``.
+
+        Raises:
+            UnsupportedFitError: Static graph mode, or a ``Model.fit`` unlike those the gate knows.
+        """
+        found = _calling_fit()
+        if found is None:
+            return None
+        cbks, model, fit_locals = found
+        _refuse_unknown_fit()
+        loop = next((c for c in cbks.callbacks if isinstance(c, cls)), None)
+        if loop is None:
+            loop = cls(cbks, model, fit_locals)
+            # A new list, for the old one is being iterated by this very call of set_params.
+            cbks.callbacks = [*cbks.callbacks, loop]
+        loop._joined.append(callback)
+        loop._joined.sort(key=lambda joined: joined.order)
+        return loop
+
+    @property
+    def callbacks(self) -> List[Any]:
+        """All callbacks of this fit in calling order, Paddle's own included, this tail excluded."""
+        cbks = self._cbks()
+        return [] if cbks is None else [c for c in cbks.callbacks if c is not self]
+
+    @property
+    def others(self) -> List[Any]:
+        """The callbacks of this fit that are not ours."""
+        return [callback for callback in self.callbacks if callback not in self._joined]
+
+    @property
+    def logs(self) -> Dict[str, Any]:
+        """The one dictionary that ``_run_one_epoch`` uses for its logs: live, shared by train and evaluation."""
+        shared = paddle.Model._run_one_epoch.__defaults__[0]
+        assert isinstance(shared, dict)
+        return shared
+
+    @property
+    def window_open(self) -> bool:
+        """True while gradients of an unfinished accumulation window are waiting for their optimizer step."""
+        step = self.progress.step_in_epoch
+        return step % self.accumulate != 0 and step != self.steps_per_epoch
+
+    def evaluation_follows(self, epoch: int) -> bool:
+        """Return whether fit evaluates after epoch ``epoch`` (from 0), by its ``eval_freq``."""
+        return self._eval_freq is not None and epoch % self._eval_freq == 0
+
+    @property
+    def position(self) -> LoaderPosition:
+        """The train loader's position; from the first use on it is recorded, so use it before training starts."""
+        if self._position is None:
+            self._position = LoaderPosition(self.train_loader)
+            if not rng.paddle_state_is_whole():
+                self.reseed_from = rng.paddle_seed()
+        return self._position
+
+    def stop_now(self) -> None:
+        """End training after the current step: no ``on_epoch_end`` or evaluation follows, ``on_train_end`` does."""
+        self.stopping = True
+        self.model.stop_training = True
+
+    # -- the gate --------------------------------------------------------------------------------------------------
+
+    def _epoch_numbers(self, epochs: int) -> Iterator[int]:
+        """Stand in for ``range(epochs)``.
+
+        The iterator lives on fit's own stack, so the interpreter drops it, and runs the ``finally``, the moment an
+        exception or Ctrl-C leaves fit: nothing waits for a garbage collection or a traceback to go away.
+        """
+        completed = False
+        try:
+            if self._finished():
+                yield from self._nothing_left()
+            else:
+                for epoch in range(self.progress.epoch, epochs):
+                    yield epoch
+            completed = True
+        finally:
+            self._unmute()
+            if not (completed or self.model.stop_training):
+                self._close()
+
+    def _finished(self) -> bool:
+        steps_done = self.num_iters is not None and self.progress.global_step >= self.num_iters
+        return self.finished or self.progress.epoch >= self.epochs or steps_done
+
+    def _nothing_left(self) -> Iterator[int]:
+        # fit would end in UnboundLocalError over its local `logs` if its loop never ran: give it one pass in which no
+        # callback hears anything and neither loader is asked for a batch.
+        self._mute()
+        yield self.epochs - 1
+
+    def _mute(self) -> None:
+        cbks = self._cbks()
+        if cbks is not None and cbks.callbacks:
+            self._muted, cbks.callbacks = cbks.callbacks, []
+            for _ in ("train", "eval"):
+                self._arm_epoch(lambda loader: iter(()))
+
+    def _unmute(self) -> None:
+        cbks = self._cbks()
+        if cbks is not None and not cbks.callbacks:
+            cbks.callbacks = self._muted
+            gate.disarm(cbks)
+
+    def _arm_epoch(self, replacement: Callable[[Any], Any]) -> None:
+        gate.arm("enumerate", paddle.Model._run_one_epoch.__code__, "callbacks", self._cbks(), replacement)
+
+    def _numbered_batches(self, loader: Any) -> Iterator[Tuple[int, Any]]:
+        """Stand in for ``enumerate(data_loader)`` of one training epoch."""
+        first = self.progress.step_in_epoch
+        batches = iter(loader if self._position is None else self._position.batches(loader, first))
+        ended = False
+        try:
+            for step, data in enumerate(batches, first):
+                if self.reseed_from is not None:
+                    rng.reseed(self.reseed_from, self.progress.global_step)
+                self._tell("step_starting")
+                yield step, data
+                if self.stopping:
+                    self._mute()
+                    return
+            ended = True
+        finally:
+            # An exception in a step leaves the loader's worker processes behind; hapi never ends them.
+            if not ended and hasattr(batches, "_try_shutdown_all") and not getattr(loader, "_persistent_workers", False):
+                batches._try_shutdown_all()
+
+    # -- events, each received after all other callbacks had theirs -------------------------------------------------
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Let our callbacks restore, then start, and pass the gate to the position they set."""
+        try:
+            self._tell("fit_opened")
+            self._tell("fit_started")
+            self._tell("fit_ready")
+        except BaseException:
+            self._close()
+            raise
+        if self.num_iters is not None:
+            self.model.num_iters = self.num_iters - self.progress.global_step
+        gate.arm("range", paddle.Model.fit.__code__, "cbks", self._cbks(), self._epoch_numbers)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Pass the gate to the first batch of what is left of the epoch."""
+        self._tell("epoch_starting")
+        for callback in self.callbacks:
+            if isinstance(callback, paddle.callbacks.ProgBarLogger):
+                callback.train_step = self.progress.step_in_epoch  # it counts by itself, from 0 in each epoch
+        self._arm_epoch(self._numbered_batches)
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        """Count the step."""
+        self.progress = self.progress.after_step()
+        self._tell("step_ended", dict(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Complete the epoch, unless its evaluation is still to come."""
+        self._epoch_logs = dict(logs or {})
+        self._evaluating = self.evaluation_follows(epoch)
+        if not self._evaluating:
+            self._complete_epoch(None)
+
+    def on_eval_end(self, logs: Any = None) -> None:
+        """Complete the epoch that this evaluation belongs to."""
+        if self._evaluating:
+            self._evaluating = False
+            self._complete_epoch(dict(logs or {}))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Tell our callbacks the normal end, and undo."""
+        try:
+            self._tell("fit_ended", dict(logs or {}))
+        finally:
+            self._close()
+
+    def _complete_epoch(self, eval_logs: Optional[Dict[str, Any]]) -> None:
+        self.progress = self.progress.after_epoch()
+        self._tell("epoch_completed", self._epoch_logs, eval_logs)
+
+    def _tell(self, hook: str, *args: Any) -> None:
+        for callback in self._joined:
+            getattr(callback, hook)(self, *args)
+
+    def _close(self) -> None:
+        """Undo everything, once; the first failure is raised after all have had their turn."""
+        if self._closed:
+            return
+        self._closed = True
+        self._finalizer.detach()
+        cbks = self._cbks()
+        if cbks is not None:
+            gate.disarm(cbks)
+        if self._position is not None:
+            self._position.close()
+        if self.stopping:
+            self.model.stop_training = False  # fit never resets it: a later fit would end after one epoch
+        already_failing = sys.exc_info()[1] is not None
+        first: Optional[Exception] = None
+        for callback in reversed(self._joined):
+            try:
+                callback.fit_closed(self)
+            except Exception as error:  # noqa: BLE001  # every callback must get its turn to undo
+                logger.error("%s could not close: %s", type(callback).__name__, error)
+                first = first or error
+            callback.loop = None
+        if first is not None and not already_failing:
+            raise first
+
+
+def _calling_fit() -> Optional[Tuple[Any, Any, Dict[str, Any]]]:
+    """Return the callback list, the model and the locals of the innermost ``Model.fit`` that is setting callbacks up."""
+    cbks: Any = None
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None:
+        if cbks is None and isinstance(frame.f_locals.get("self"), CallbackList):
+            cbks = frame.f_locals["self"]
+        if frame.f_code is paddle.Model.evaluate.__code__ or frame.f_code is paddle.Model.predict.__code__:
+            return None
+        if frame.f_code is paddle.Model.fit.__code__ and cbks is not None:
+            return cbks, frame.f_locals["self"], frame.f_locals
+        frame = frame.f_back
+    return None
+
+
+def _refuse_unknown_fit() -> None:
+    remedy = (
+        "use a Paddle this release was tested with (2.6, 3.0, 3.3), or train without these callbacks and continue at epoch "
+        "boundaries: load the checkpoint with Model.load and pass fit the epochs that remain"
+    )
+    if not paddle.in_dynamic_mode():
+        raise UnsupportedFitError(
+            "static graph mode is not supported", where="Model.fit", received="paddle.enable_static()",
+            expected="dynamic graph mode, Paddle's default", remedy="call paddle.disable_static() before building the model",
+        )
+    for function, names, calls in (
+        (paddle.Model.fit, _FIT_LOCALS, _FIT_CALLS),
+        (paddle.Model._run_one_epoch, _EPOCH_LOCALS, _EPOCH_CALLS),
+    ):
+        code: CodeType = function.__code__
+        missing = [n for n in names if n not in code.co_varnames] + [n for n in calls if n not in code.co_names]
+        if missing:
+            raise UnsupportedFitError(
+                f"this Model.{function.__name__} is not one we know how to position",
+                where=f"paddle {paddle.__version__}, paddle.hapi.model.Model.{function.__name__}",
+                received=f"no {', '.join(missing)} in it", expected="the fit of Paddle 2.6 to 3.3", remedy=remedy,
+            )
+
+

@@ -1,0 +1,188 @@
+"""Where the train loader stands, and how a fresh one gets there without loading what was already trained on.
+
+A position inside an epoch is found again by index work alone: the random state at the epoch's start is put back, the batch
+sampler is iterated over the indices that are done, and then the random state of the moment takes over. Which moment
+that is depends on who draws: a DataLoader without workers reads ahead in a thread of this process, so the state is
+recorded just before each batch is fetched; with workers the state inside each worker is recorded as well
+(:mod:`paddle_warm_callbacks.hapi.worker_rng`). Loaders without a batch sampler are positioned by their own
+``state_dict`` if they have one, else by consuming what is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+
+from paddle.io import DataLoader
+from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
+
+from paddle_warm_callbacks.hapi import attributes, rng
+from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
+
+State = Dict[str, Any]
+WorkerInit = Optional[Callable[[int], Any]]
+WorkerInitWrapper = Callable[[WorkerInit], Callable[[int], None]]
+
+
+class LoaderPosition:
+    """Record the position of one fit's train loader, and restore it once.
+
+    Args:
+        loader: What fit iterates.
+
+    Attributes:
+        how: In words, how a position in the middle of an epoch is found again; for reports.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._indexed = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+        self._own_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self._restored: Optional[State] = None
+        self._epoch_start: State = {}
+        self._recording: Optional[RecordingSampler] = None
+        self._worker_init_wrappers: List[WorkerInitWrapper] = []
+        self._initial = self._sampler_attributes()
+        if self._own_state:
+            self.how = "the loader's own state_dict"
+        elif self._indexed:
+            self.how = "index work only, nothing loaded twice"
+        else:
+            self.how = "the skipped batches are loaded again and dropped: slow (no batch sampler, no state_dict)"
+
+    def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
+        """Return the position as plain values and arrays.
+
+        Args:
+            step_in_epoch: Steps done in the current epoch; 0 at an epoch's start.
+            epoch_ended: Whether those are all of its steps.
+
+        Blocks until the reading thread, if there is one, has reached the next batch: training waits for it anyway.
+        """
+        state: State = {"now": rng.capture(), "exhausted": epoch_ended}
+        if self._own_state:
+            state["loader"] = self._loader.state_dict()
+        if step_in_epoch == 0 or epoch_ended:
+            state["sampler"] = self._changed_attributes()
+        else:
+            state["epoch_start"] = self._epoch_start
+        if self._recording is not None:
+            state.update(self._recording.capture(step_in_epoch, epoch_ended))
+        return state
+
+    def restore(self, state: Mapping[str, Any], step_in_epoch: int) -> None:
+        """Put generators and sampler where :meth:`capture` found them; the next epoch's batches continue from there."""
+        rng.restore(state["now"])
+        if "sampler" in state:
+            self._restore_sampler(state["sampler"])
+        self._restored = {**state, "step_in_epoch": step_in_epoch}
+
+    def batches(self, loader: Any, first: int) -> Iterable[Any]:
+        """Iterate one epoch of ``loader`` from its batch ``first`` on: fit's stand-in for the loader itself."""
+        restored, self._restored = self._restored, None
+        if restored is not None and restored["exhausted"]:
+            return ()
+        if restored is None or first == 0:
+            self._epoch_start = {"rng": rng.capture(), "sampler": self._changed_attributes()}
+        else:
+            self._epoch_start = restored["epoch_start"]
+            rng.restore(self._epoch_start["rng"])
+            self._restore_sampler(self._epoch_start["sampler"])
+        if self._own_state:
+            return self._from_own_state(loader, restored)
+        if not self._indexed:
+            return self._from_consumption(loader, first, restored)
+        if restored is not None and first > 0 and loader.num_workers > 0 and not restored.get("workers"):
+            return self._from_replay(loader, first, restored)
+        return self._from_indices(loader, first, restored)
+
+    def wrap_worker_init(self, wrapper: WorkerInitWrapper) -> None:
+        """Have worker processes start with ``wrapper(worker_init_fn)`` instead of the user's ``worker_init_fn``."""
+        self._worker_init_wrappers.append(wrapper)
+
+    def close(self) -> None:
+        """Leave the user's loader as it was, also the one that keeps its iterator and workers between epochs."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if self._recording is not None and iterator is not None:
+            iterator._batch_sampler = self._recording.inner
+        self._recording = None
+
+    def _from_own_state(self, loader: Any, restored: Optional[State]) -> Iterator[Any]:
+        if restored is not None:
+            loader.load_state_dict(restored["loader"])
+        iterator = iter(loader)
+        if restored is not None:
+            rng.restore(restored["now"])
+        return iterator
+
+    def _from_consumption(self, loader: Any, first: int, restored: Optional[State]) -> Iterator[Any]:
+        iterator = self._iterator(loader, {}) if isinstance(loader, DataLoader) else iter(loader)
+        for _ in range(first):
+            next(iterator, None)
+        if restored is not None and first > 0:
+            # Host generators may be the reading thread's, which draws ahead: consuming has just brought them here.
+            rng.restore_paddle(restored["now"])
+        return iterator
+
+    def _from_replay(self, loader: Any, first: int, restored: State) -> Iterator[Any]:
+        """Let the workers load the skipped batches again: exact, for workers whose random state was not recorded."""
+        self.how = "the skipped batches are loaded again by the workers and dropped: slow (their random state is not known)"
+        iterator = self._from_indices(loader, 0, None)
+        for _ in range(first):
+            next(iterator, None)
+        rng.restore(restored["now"])
+        return iterator
+
+    def _from_indices(self, loader: Any, first: int, restored: Optional[State]) -> Iterator[Any]:
+        recording = self._recording
+        if recording is None:
+            recording = self._recording = RecordingSampler(loader, (restored or {}).get("workers"))
+        recording.begin_epoch(first, restored)
+        if getattr(loader, "_iterator", None) is not None:  # persistent workers, started in an epoch before
+            loader._iterator._batch_sampler = recording
+            return iter(loader)
+        replaced: Dict[str, Any] = {"batch_sampler": recording}
+        if recording.workers is not None:
+            default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
+            replaced["collate_fn"] = recording.workers.collate(loader.collate_fn or default)
+            replaced["worker_init_fn"] = recording.workers.worker_init(loader.worker_init_fn)
+        iterator = self._iterator(loader, replaced)
+        if restored is not None and first > 0 and loader.num_workers > 0:
+            rng.restore(restored["now"])  # the indices read ahead are drawn; from here on it is the training's turn
+        return iterator
+
+    def _iterator(self, loader: Any, replaced: Dict[str, Any]) -> Iterator[Any]:
+        """Let ``loader`` build its iterator, and fork its workers, with some of its attributes replaced meanwhile."""
+        if getattr(loader, "num_workers", 0) and self._worker_init_wrappers:
+            worker_init = replaced.get("worker_init_fn", loader.worker_init_fn)
+            for wrapper in self._worker_init_wrappers:
+                worker_init = wrapper(worker_init)
+            replaced["worker_init_fn"] = worker_init
+        users = {name: getattr(loader, name) for name in replaced}
+        vars(loader).update(replaced)
+        try:
+            return iter(loader)
+        finally:
+            vars(loader).update(users)
+
+    def _sampler_attributes(self) -> State:
+        if not self._indexed:
+            return {}
+        sampler = self._loader.batch_sampler
+        inner = getattr(sampler, "sampler", None)
+        return {"batch_sampler": attributes.capture(sampler), "sampler": attributes.capture(inner)}
+
+    def _changed_attributes(self) -> State:
+        """Return the samplers' attributes that differ from those a fresh process begins with."""
+        changed: State = {}
+        for part, values in self._sampler_attributes().items():
+            initial = self._initial[part]
+            changed[part] = {k: v for k, v in values.items() if k not in initial or initial[k] != v}
+        return changed
+
+    def _restore_sampler(self, state: Mapping[str, Any]) -> None:
+        sampler = self._loader.batch_sampler if self._indexed else None
+        for part, target in (("batch_sampler", sampler), ("sampler", getattr(sampler, "sampler", None))):
+            attributes.restore(target, state.get(part, {}))
+            # What was once restored differs from a fresh process's value for good: keep it in later checkpoints.
+            for name in state.get(part, {}):
+                self._initial.get(part, {}).pop(name, None)

@@ -1,0 +1,218 @@
+"""Optimizer state by structured names: moments, master weights and learning rate, captured and put back.
+
+Paddle keys its optimizer state by generated names (``linear_0.w_0_moment1_0``), which differ between two processes as
+soon as one more layer was built first; loaded by those names, one layer silently gets another's moments. Here every
+accumulator is known by its parameter's structured name and its own kind (``fc.weight``, ``moment1``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+
+import numpy as np
+import paddle
+from paddle.base import framework
+from paddle.base.layer_helper import LayerHelper
+from paddle.optimizer.lr import LRScheduler
+
+from paddle_warm_callbacks.hapi import attributes
+
+MASTER = "master_weight"
+
+# Names generated anew in each process; never to be carried over.
+_GENERATED = ("_var_name",)
+
+
+class Slot(NamedTuple):
+    """One tensor of an optimizer.
+
+    Attributes:
+        parameter: Structured name of the parameter it belongs to.
+        kind: ``"moment1"``, ``"velocity"``, … without the optimizer's own name; or :data:`MASTER`.
+        key: The name Paddle files it under in ``.pdopt``.
+        tensor: The live tensor.
+    """
+
+    parameter: str
+    kind: str
+    key: str
+    tensor: Any
+
+
+def slots(network: Any, optimizer: Any) -> Iterator[Slot]:
+    """Yield every accumulator and master weight that ``optimizer`` holds for parameters of ``network``."""
+    parameters = {parameter.name: name for name, parameter in network.named_parameters()}
+    owners = dict(parameters)
+    for generated, master in _masters(optimizer).items():
+        if generated in parameters:
+            owners[master.name] = parameters[generated]
+            yield Slot(parameters[generated], MASTER, generated, master)
+    for kind, by_owner in optimizer._accumulators.items():
+        for owner, tensor in by_owner.items():
+            if owner in owners:
+                yield Slot(owners[owner], _plain_kind(optimizer, kind), tensor.name, tensor)
+
+
+def native_state(network: Any, optimizer: Any, arrays: Mapping[Tuple[str, str], np.ndarray]) -> Dict[str, Any]:
+    """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()`` would be: a ``.pdopt``'s content."""
+    native: Dict[str, Any] = {}
+    masters: Dict[str, Any] = {}
+    for slot in slots(network, optimizer):
+        (masters if slot.kind == MASTER else native)[slot.key] = arrays[slot.parameter, slot.kind]
+    if masters:
+        native["master_weights"] = masters
+    if isinstance(optimizer._learning_rate, LRScheduler):
+        native["LR_Scheduler"] = {
+            key: value for key, value in optimizer._learning_rate.state_dict().items() if not callable(value)
+        }
+    return native
+
+
+def key_table(network: Any, optimizer: Any) -> List[Tuple[str, str, str]]:
+    """Return (key in ``.pdopt``, parameter, kind) of every slot: what makes a native file readable by structured names."""
+    return [(slot.key, slot.parameter, slot.kind) for slot in slots(network, optimizer)]
+
+
+def by_structured_name(
+    native: Mapping[str, Any], table: List[Tuple[str, str, str]]
+) -> Dict[Tuple[str, str], np.ndarray]:
+    """Look a ``.pdopt``'s content up through its :func:`key_table`."""
+    masters = native.get("master_weights", {})
+    return {
+        (parameter, kind): (masters if kind == MASTER else native)[key] for key, parameter, kind in table
+    }
+
+
+def restore(
+    network: Any, optimizer: Any, arrays: Mapping[Tuple[str, str], np.ndarray]
+) -> Tuple[List[str], List[Tuple[str, str]]]:
+    """Put accumulators and master weights back, by structured name, into a fresh or a live optimizer.
+
+    Args:
+        network: The Layer whose parameters the optimizer updates.
+        optimizer: Its accumulators for other parameters are dropped: they start fresh, as they did in the saved run.
+        arrays: By (parameter, kind).
+
+    Returns:
+        Names of parameters restored, and (name, reason) of those that start fresh although something was saved for them.
+    """
+    live = dict(network.named_parameters())
+    saved: Dict[str, Dict[str, np.ndarray]] = {}
+    for (name, kind), array in arrays.items():
+        saved.setdefault(name, {})[kind] = array
+    reset: List[Tuple[str, str]] = []
+    for name in list(saved):
+        if name not in live:
+            reset.append((name, "no such parameter in the network"))
+            del saved[name]
+    forget(network, optimizer, [name for name in live if name not in saved])
+    optimizer._accumulators_holder = {}
+    create(optimizer, [live[name] for name in saved])
+    held: Dict[str, Dict[str, Any]] = {}
+    for slot in slots(network, optimizer):
+        held.setdefault(slot.parameter, {})[slot.kind] = slot.tensor
+    restored = []
+    for name, kinds in saved.items():
+        problem = _mismatch(kinds, held.get(name, {}))
+        if problem:
+            reset.append((name, problem))
+            continue
+        for kind, array in kinds.items():
+            held[name][kind].set_value(array.reshape(held[name][kind].shape))
+        restored.append(name)
+    forget(network, optimizer, [name for name, _ in reset if name in live])
+    return restored, reset
+
+
+def create(optimizer: Any, parameters: List[Any]) -> None:
+    """Create the accumulators of ``parameters`` now, as their first step would; existing ones are left as they are."""
+    if not parameters:
+        return
+    if optimizer.helper is None:
+        optimizer.helper = LayerHelper(type(optimizer).__name__)
+    block = framework.default_main_program().global_block()
+    optimizer._create_accumulators(block, parameters)
+
+
+def forget(network: Any, optimizer: Any, names: List[str]) -> None:
+    """Drop the accumulators and master weights of the parameters in ``names``: their next step starts from fresh ones."""
+    dropped = set(names)
+    live = {name: parameter.name for name, parameter in network.named_parameters()}
+    gone = {slot.tensor.name for slot in slots(network, optimizer) if slot.parameter in dropped}
+    if not gone:
+        return
+    for by_owner in optimizer._accumulators.values():
+        for owner in [owner for owner, tensor in by_owner.items() if tensor.name in gone]:
+            del by_owner[owner]
+    created = getattr(optimizer, "_already_create_accumulator", None)
+    if created is None:
+        created = getattr(optimizer, "_already_create_accumulater", set())  # so spelt in Paddle 2.6
+    for name in dropped & live.keys():
+        _masters(optimizer).pop(live[name], None)
+        created.discard(live[name])
+
+
+def capture_learning_rate(optimizer: Any) -> Dict[str, Any]:
+    """Return the learning rate's state: a scheduler's numbers, nested ones included, or the float; and the tensor in use.
+
+    ``state_dict()`` of a scheduler is not enough: it lacks what CosineAnnealingWarmRestarts counts, for one. The tensor
+    is kept beside the float because they can differ: the ReduceLROnPlateau callback assigns the one without the other.
+    """
+    rate = optimizer._learning_rate
+    state: Dict[str, Any] = {"class": type(rate).__name__}
+    if isinstance(rate, LRScheduler):
+        state["scheduler"] = _scheduler_state(rate)
+    else:
+        state["float"] = float(rate)
+        tensor = optimizer._global_learning_rate()
+        state["tensor"] = None if tensor is None else float(np.asarray(tensor.numpy()).reshape(()))
+    return state
+
+
+def restore_learning_rate(optimizer: Any, state: Mapping[str, Any]) -> None:
+    """Put back what :func:`capture_learning_rate` returned; the kind of learning rate must be the same."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, LRScheduler):
+        _restore_scheduler(rate, state["scheduler"])
+        return
+    if state["tensor"] is not None and state["tensor"] != np.float32(state["float"]):
+        optimizer.set_lr(state["tensor"])
+        if optimizer.helper is None:
+            optimizer.helper = LayerHelper(type(optimizer).__name__)
+        optimizer._create_global_learning_rate()
+        optimizer._learning_rate = state["float"]
+    else:
+        optimizer.set_lr(state["float"])
+
+
+def _scheduler_state(scheduler: Any) -> Dict[str, Any]:
+    nested = {
+        name: _scheduler_state(value) for name, value in vars(scheduler).items() if isinstance(value, LRScheduler)
+    }
+    return {"values": attributes.capture(scheduler, skip=_GENERATED), "nested": nested}
+
+
+def _restore_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
+    attributes.restore(scheduler, state["values"])
+    for name, inner in state["nested"].items():
+        _restore_scheduler(getattr(scheduler, name), inner)
+
+
+def _masters(optimizer: Any) -> Dict[str, Any]:
+    masters = getattr(optimizer, "_master_weights", None)
+    return masters if masters else {}
+
+
+def _plain_kind(optimizer: Any, kind: str) -> str:
+    prefix = f"{optimizer._name}_" if optimizer._name is not None else ""
+    return kind[len(prefix) :] if prefix and kind.startswith(prefix) else kind
+
+
+def _mismatch(saved: Mapping[str, np.ndarray], held: Mapping[str, Any]) -> str:
+    for kind, array in saved.items():
+        if kind not in held:
+            return f"this optimizer keeps no {kind}"
+        if int(np.prod(array.shape)) != int(np.prod(held[kind].shape)):
+            return f"{kind} has shape {tuple(array.shape)} in the checkpoint, {tuple(held[kind].shape)} here"
+    missing = sorted(set(held) - set(saved))
+    return f"the checkpoint has no {', '.join(missing)}" if missing else ""

@@ -1,0 +1,140 @@
+"""A stand-in for a DataLoader's batch sampler that records the random state batch by batch, and starts where told."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+
+from paddle_warm_callbacks.hapi import rng
+from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
+
+State = Dict[str, Any]
+
+
+class RecordingSampler:
+    """Yield the indices of the user's batch sampler; know the random state before each batch that is still to come.
+
+    Without workers it is iterated by the loader's reading thread, a few batches ahead of training. With workers it is
+    iterated by the training thread, as many batches ahead as the workers are kept busy with.
+
+    Args:
+        loader: The DataLoader whose ``batch_sampler`` this stands in for.
+        presets: Random states its workers start from, or None.
+
+    Attributes:
+        inner: The user's batch sampler.
+        workers: Their recorded random states; None for a loader without workers.
+    """
+
+    def __init__(self, loader: Any, presets: Optional[Sequence[rng.State]]) -> None:
+        self.inner = loader.batch_sampler
+        self._worker_count = int(loader.num_workers)
+        self._persistent = bool(getattr(loader, "_persistent_workers", False))
+        if presets is not None and len(presets) != self._worker_count:
+            presets = None
+        self.workers = WorkerStates(self._worker_count, presets) if self._worker_count else None
+        self._recorded = threading.Condition()
+        self._handed_out = 0  # batches given to the present workers, over the epochs they have lived
+        self._epochs = 0
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def begin_epoch(self, first: int, restored: Optional[State]) -> None:
+        """Prepare the next iteration to begin at batch ``first``, continuing ``restored`` if that is given."""
+        self._first = first
+        self._continues: Mapping[str, Any] = restored if restored is not None and first > 0 else {}
+        self._before: Dict[int, State] = {}
+        self._draws = bool(self._continues.get("draws", False))
+        self._ended = False
+        if self._worker_count and self._epochs and not self._persistent:
+            self.workers = WorkerStates(self._worker_count)
+            self._handed_out = 0
+        # Workers that persist were seeded in epoch 0: starting them anew draws a base seed that must not count.
+        self._undo_base_seed = rng.capture_host() if self._persistent and restored is not None else None
+        self._handed_out_before = self._handed_out
+        self._epochs += 1
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._undo_base_seed is not None:
+            rng.restore_host(self._undo_base_seed)
+            self._undo_base_seed = None
+        iterator = iter(self.inner)
+        after: Optional[State] = None
+        for number in itertools.count():
+            self._take_over(number)
+            before = rng.capture_host()
+            # Nobody but the reading thread has run since it was given the epoch's first batch: what was drawn, it drew.
+            if number == self._first + 1 and after is not None and not rng.same_host(after, before):
+                self._draws = True
+            try:
+                indices = next(iterator)
+            except StopIteration:
+                break
+            if number < self._first:
+                continue
+            if number <= self._first + 1:
+                after = rng.capture_host()
+                # The first draw of an epoch is its order; drawing again for the second batch is drawing for every batch.
+                if number > 0 and not rng.same_host(before, after):
+                    self._draws = True
+            self._record(number, before)
+            self._handed_out += 1
+            yield indices
+        with self._recorded:
+            self._ended = True
+            self._recorded.notify_all()
+
+    def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
+        """Return what resuming at batch ``step_in_epoch`` of the current epoch needs from this loader."""
+        at_boundary = epoch_ended or step_in_epoch == 0
+        if self.workers is None:
+            return {} if at_boundary else {"draws": self._draws, "fetch": self._state_before(step_in_epoch)}
+        if at_boundary and not self._persistent:
+            return {}
+        state: State = {"workers": self._worker_states(self._handed_out_before + step_in_epoch - self._first)}
+        if at_boundary:
+            state["workers"] = self._worker_states(self._handed_out)
+        else:
+            with self._recorded:
+                state["ahead"] = {number: host for number, host in self._before.items() if number >= step_in_epoch}
+        return state
+
+    def _take_over(self, number: int) -> None:
+        """Put the random state of the interrupted run in place before batch ``number`` is drawn."""
+        if number < self._first or not self._continues:
+            return
+        if self._worker_count:
+            if number in self._continues["ahead"]:
+                rng.restore_host(self._continues["ahead"][number])
+        elif number == self._first:
+            rng.restore_paddle(self._continues["now"])
+            rng.restore_host(self._continues["fetch"] if self._draws else self._continues["now"])
+
+    def _record(self, number: int, before: State) -> None:
+        with self._recorded:
+            self._before[number] = before
+            # Reading ahead is bounded by the loader's queues; what is far behind has been trained on.
+            self._before.pop(number - 256, None)
+            self._recorded.notify_all()
+
+    def _state_before(self, number: int) -> State:
+        with self._recorded:
+            self._recorded.wait_for(lambda: number in self._before or self._ended)
+            return self._before.get(number) or rng.capture_host()
+
+    def _worker_states(self, handed_out: int) -> Optional[Sequence[rng.State]]:
+        """Return the state each worker has before its next batch, in the order they come to turn; None if unknown."""
+        assert self.workers is not None
+        states = []
+        for turn in range(handed_out, handed_out + self._worker_count):
+            # Paddle hands batches to its workers in turn.
+            state = self.workers.state_after(turn % self._worker_count, turn // self._worker_count)
+            if state is None:
+                return None
+            states.append(state)
+        return states

@@ -1,0 +1,110 @@
+"""A checkpoint put back onto a running fit: the script compared, the state restored, the position set."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, Tuple
+
+from paddle_warm_callbacks.checkpoint.store import Checkpoint
+from paddle_warm_callbacks.errors import ResumeChangedError
+from paddle_warm_callbacks.hapi import training_state, warm_start
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.plan.changes import Change, changes
+from paddle_warm_callbacks.plan.report import RestoreReport
+from paddle_warm_callbacks.progress import Progress
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+
+def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreReport:
+    """Continue the run of ``checkpoint`` in ``loop``.
+
+    Args:
+        loop: A fit whose callbacks have had their ``on_train_begin``.
+        checkpoint: Verified while it is read.
+        adapt: Where the script was changed so that an exact resume is impossible: load what fits by name and repeat
+            the interrupted epoch, rather than raise.
+
+    Raises:
+        ResumeChangedError: The script was changed and ``adapt`` is False. Nothing has been restored then.
+        CorruptCheckpointError: A file differs from what the manifest promised.
+    """
+    counters = checkpoint.read_state()
+    progress = checkpoint.progress
+    found = changes(
+        counters["script"],
+        training_state.script_facts(loop),
+        within_epoch=progress.step_in_epoch > 0 and not counters["loader"]["exhausted"],
+    )
+    breaking = tuple(change for change in found if change.reason is not None)
+    if breaking and not adapt:
+        raise ResumeChangedError(
+            "the script has changed since the checkpoint: the run cannot go on exactly",
+            where=checkpoint.path,
+            received="; ".join(map(str, breaking)),
+            expected="the script as it was",
+            remedy="undo the change; or on_change='adapt' to load what fits and repeat the epoch; or start another run "
+            "warm from this checkpoint: WarmStartCallback(source=…) with a new run_dir",
+        )
+    loop.parent = checkpoint.digest
+    loop.resumed_from = checkpoint
+    notes = tuple(f"changed, {change}" for change in found)
+    if breaking:
+        return _adapted(loop, checkpoint, counters, breaking, notes)
+    tensors = training_state.TensorState(
+        model=checkpoint.read_model(),
+        model_names={},
+        optimizer=checkpoint.read_optimizer(),
+        extra=checkpoint.read_extra(),
+    )
+    loop.progress = progress
+    restored, reset, more = training_state.restore(loop, tensors, counters)
+    loop.finished = bool(counters["stopped"])
+    if loop.finished:
+        more.append("a callback had ended this run (early stopping): nothing is left to train")
+    elif progress.step_in_epoch:
+        more.append(f"position inside epoch {progress.epoch}: {loop.position.how}")
+    return RestoreReport(
+        kind="resume",
+        source=checkpoint.path,
+        loaded=tuple(tensors.model),
+        share_loaded=1.0,
+        resumed_from=checkpoint.name,
+        optimizer_restored=tuple(restored),
+        optimizer_reset=tuple(reset),
+        notes=(*notes, *more),
+    )
+
+
+def _adapted(
+    loop: FitLoop,
+    checkpoint: Checkpoint,
+    counters: Dict[str, Any],
+    breaking: Tuple[Change, ...],
+    notes: Tuple[str, ...],
+) -> RestoreReport:
+    """Take over what still fits: weights and optimizer state by name, and the epoch the run was in."""
+    facts = {change.fact for change in breaking}
+    report = warm_start.warm_start(
+        loop.network, checkpoint.read_model(), description=checkpoint.path, min_loaded=0.0
+    )
+    restored, reset = [], []
+    if "optimizer" not in facts:
+        restored, reset = training_state.restore_optimizer(loop, checkpoint.read_optimizer(), counters)
+    if not facts & {"optimizer", "learning_rate"}:
+        training_state.restore_learning_rate(loop, counters)
+    progress = checkpoint.progress
+    loop.progress = Progress(progress.global_step, progress.epoch, 0)
+    repeated = f"epoch {progress.epoch} begins again: {progress.step_in_epoch} of its steps were already done"
+    return RestoreReport(
+        kind="resume",
+        source=checkpoint.path,
+        loaded=report.loaded,
+        skipped=report.skipped,
+        unused=report.unused,
+        share_loaded=report.share_loaded,
+        resumed_from=checkpoint.name,
+        optimizer_restored=tuple(restored),
+        optimizer_reset=tuple(reset),
+        notes=(*notes, *((repeated,) if progress.step_in_epoch else ()), *report.notes),
+    )

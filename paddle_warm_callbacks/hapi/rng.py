@@ -1,0 +1,93 @@
+"""The process's random number generators: Python's, NumPy's global one, and Paddle's on every device in use."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+import paddle
+from paddle.framework import core
+
+State = Dict[str, Any]
+
+
+def capture() -> State:
+    """Return the state of all global generators as plain values and arrays; about 80 microseconds on a CPU."""
+    return {**capture_host(), "paddle": [_paddle_state(generator) for generator in _paddle_generators()]}
+
+
+def restore(state: Mapping[str, Any]) -> None:
+    """Put all global generators back into ``state``, as :func:`capture` returned it."""
+    restore_host(state)
+    restore_paddle(state)
+
+
+def capture_host() -> State:
+    """Return the state of the generators that data loading draws from: Python's and NumPy's global ones."""
+    version, words, gauss = random.getstate()
+    return {
+        "python": (version, np.asarray(words, dtype=np.uint32), gauss),
+        "numpy": tuple(np.random.get_state()),
+    }
+
+
+def restore_host(state: Mapping[str, Any]) -> None:
+    """Put Python's and NumPy's global generators back."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(int(word) for word in words), gauss))
+    np.random.set_state(tuple(state["numpy"]))
+
+
+def same_host(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether nothing was drawn from Python's or NumPy's global generator between two captures."""
+    return _flat(one) == _flat(other)
+
+
+def restore_paddle(state: Mapping[str, Any]) -> None:
+    """Put Paddle's generators back; generators of devices that are not here are left alone."""
+    for generator, (fields, engine) in zip(_paddle_generators(), state["paddle"]):
+        if engine:
+            fields = (*fields, list(engine))
+        record = type(generator.get_state()).__new__(type(generator.get_state()))
+        record.__setstate__(tuple(fields))
+        generator.set_state(record)
+
+
+def paddle_state_is_whole() -> bool:
+    """Return whether Paddle's CPU generator can be saved at all: in Paddle 2.6 its record lacks the engine.
+
+    Where it cannot, :func:`reseed` at each step makes the draws a function of the position instead.
+    """
+    return len(core.default_cpu_generator().get_state().__getstate__()) > 3
+
+
+def paddle_seed() -> int:
+    """Return the seed that Paddle's CPU generator was last given."""
+    return int(core.default_cpu_generator().initial_seed())
+
+
+def reseed(run_seed: int, global_step: int) -> None:
+    """Seed Paddle's generators from the run and the step (about 10 microseconds); Python's and NumPy's are untouched."""
+    mixed = np.random.SeedSequence([run_seed, global_step]).generate_state(1)[0]
+    paddle.seed(int(mixed))
+
+
+def _paddle_generators() -> List[Any]:
+    generators = [core.default_cpu_generator()]
+    # Not run on a GPU yet: the device generators answer to the same calls there.
+    if paddle.is_compiled_with_cuda() and paddle.device.get_device().startswith("gpu"):
+        generators += [core.default_cuda_generator(i) for i in range(core.get_cuda_device_count())]
+    return generators
+
+
+def _paddle_state(generator: Any) -> Tuple[Tuple[int, ...], bytes]:
+    fields = generator.get_state().__getstate__()
+    engine = bytes(fields[3]) if len(fields) > 3 else b""
+    return tuple(fields[:3]), engine
+
+
+def _flat(state: Mapping[str, Any]) -> Tuple[Any, ...]:
+    version, words, gauss = state["python"]
+    algorithm, keys, *rest = state["numpy"]
+    return version, np.asarray(words).tobytes(), gauss, algorithm, np.asarray(keys).tobytes(), *rest

@@ -1,0 +1,208 @@
+"""The whole state of a training run: captured between two steps, and put back onto live objects.
+
+What must be in it for the continued run to equal the uninterrupted one to the bit is listed, each item with a test that
+fails without it, in tests/exact_resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+
+import paddle_warm_callbacks
+from paddle_warm_callbacks.errors import CorruptCheckpointError
+from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.staging import StagingBuffers
+
+Arrays = Dict[str, "np.ndarray[Any, Any]"]
+
+
+@dataclass(frozen=True)
+class TensorState:
+    """Copies of a run's tensors.
+
+    Attributes:
+        model: By structured name, as ``network.state_dict()``: parameters and persistable buffers.
+        model_names: Structured name to Paddle's generated name.
+        optimizer: Content of a ``.pdopt``, keyed as Paddle keys it.
+        extra: Non-persistable buffers by structured name.
+    """
+
+    model: Arrays
+    model_names: Dict[str, str]
+    optimizer: Dict[str, Any]
+    extra: Arrays
+
+
+def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
+    """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
+    persistable = loop.network.state_dict()
+    slots = {f"{slot.kind}@{slot.parameter}": slot for slot in optimizer_state.slots(loop.network, loop.optimizer)}
+    transient = {name: buffer for name, buffer in loop.network.named_buffers() if name not in persistable}
+    copied = buffers.copy(
+        {
+            **{f"model@{name}": tensor for name, tensor in persistable.items()},
+            **{f"optimizer@{name}": slot.tensor for name, slot in slots.items()},
+            **{f"extra@{name}": tensor for name, tensor in transient.items() if tensor is not None},
+        }
+    )
+    accumulated = {(slot.parameter, slot.kind): copied[f"optimizer@{name}"] for name, slot in slots.items()}
+    return TensorState(
+        model={name: copied[f"model@{name}"] for name in persistable},
+        model_names={name: tensor.name for name, tensor in persistable.items()},
+        optimizer=optimizer_state.native_state(loop.network, loop.optimizer, accumulated),
+        extra={name: copied[f"extra@{name}"] for name in transient if f"extra@{name}" in copied},
+    )
+
+
+def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> Dict[str, Any]:
+    """Return what a user's callback may change: the learning rate, running metrics, logs, and ``callbacks``."""
+    return {
+        "learning_rate": optimizer_state.capture_learning_rate(loop.optimizer),
+        "metrics": [attributes.capture(metric) for metric in loop.model._metrics],
+        "logs": attributes.capture_mapping(loop.logs),
+        "callbacks": callback_state.capture(callbacks),
+    }
+
+
+def capture_counters(loop: FitLoop) -> Dict[str, Any]:
+    """Return everything else, as plain values and arrays that alias nothing: about a millisecond."""
+    model = loop.model
+    scaler = getattr(model, "_scaler", None)
+    step = loop.progress.step_in_epoch
+    return {
+        **capture_counted(loop, loop.callbacks),
+        "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
+        "optimizer_keys": optimizer_state.key_table(loop.network, loop.optimizer),
+        "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
+        # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
+        "with_gradient": [name for name, p in loop.network.named_parameters() if p._grad_ivar() is not None],
+        "reseed_from": loop.reseed_from,
+        "stopped": bool(model.stop_training) and not loop.stopping,
+        "script": script_facts(loop),
+    }
+
+
+def restore(
+    loop: FitLoop, tensors: TensorState, counters: Mapping[str, Any]
+) -> Tuple[List[str], List[Tuple[str, str]], List[str]]:
+    """Put a captured state back; ``loop.progress`` must be the position it was captured at.
+
+    Returns:
+        Parameters whose optimizer state was restored; (parameter, reason) of those reset; notes.
+    """
+    restore_model(loop.network, {**tensors.model, **tensors.extra})
+    restored, reset = restore_optimizer(loop, tensors.optimizer, counters)
+    for name, parameter in loop.network.named_parameters():
+        if name in counters["with_gradient"]:
+            parameter.grad = paddle.zeros_like(parameter)
+        elif parameter._grad_ivar() is not None:
+            parameter.clear_gradient(False)
+    _restore_scaler(loop.model, counters["scaler"])
+    notes = restore_counted(loop, counters, loop.callbacks)
+    loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
+    if loop.reseed_from is not None:
+        loop.reseed_from = counters["reseed_from"]
+    return restored, reset, notes
+
+
+def restore_optimizer(
+    loop: FitLoop, native: Mapping[str, Any], counters: Mapping[str, Any]
+) -> Tuple[List[str], List[Tuple[str, str]]]:
+    """Put accumulators and master weights back by structured name; see :func:`optimizer_state.restore`."""
+    table = [(str(key), str(name), str(kind)) for key, name, kind in counters["optimizer_keys"]]
+    return optimizer_state.restore(
+        loop.network, loop.optimizer, optimizer_state.by_structured_name(native, table)
+    )
+
+
+def restore_learning_rate(loop: FitLoop, counters: Mapping[str, Any]) -> None:
+    """Put the learning rate back, scheduler or float."""
+    optimizer_state.restore_learning_rate(loop.optimizer, counters["learning_rate"])
+
+
+def restore_counted(loop: FitLoop, counters: Mapping[str, Any], callbacks: Sequence[Any]) -> List[str]:
+    """Put back what :func:`capture_counted` returned; return notes on callbacks that came or went."""
+    restore_learning_rate(loop, counters)
+    for metric, state in zip(loop.model._metrics, counters["metrics"]):
+        attributes.restore(metric, state)
+    loop.logs.clear()
+    attributes.restore_mapping(loop.logs, counters["logs"])
+    return callback_state.restore(callbacks, counters["callbacks"])
+
+
+def restore_model(network: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Set parameters and buffers by structured name; names the network lacks are passed over.
+
+    Raises:
+        CorruptCheckpointError: A shape differs; nothing has been set then.
+    """
+    live = {**dict(network.named_buffers()), **network.state_dict()}
+    for name, array in arrays.items():
+        if name in live and tuple(live[name].shape) != tuple(array.shape):
+            raise CorruptCheckpointError(
+                "a tensor of the checkpoint does not fit the network", where=name,
+                received=f"shape {tuple(array.shape)}", expected=f"shape {tuple(live[name].shape)}",
+                remedy="build the network as it was when the checkpoint was written, or start warm from it: source=…",
+            )
+    for name, array in arrays.items():
+        if name in live:
+            live[name].set_value(array)
+
+
+def script_facts(loop: FitLoop) -> Dict[str, Any]:
+    """Return what an exact resume takes for granted about the script, for comparison with the script as rerun."""
+    loader = loop.train_loader
+    sampler = getattr(loader, "batch_sampler", None)
+    tensors = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in loop.network.state_dict().items())
+    rate = loop.optimizer._learning_rate
+    return {
+        "network": hashlib.sha256(repr(tensors).encode()).hexdigest()[:16],
+        "optimizer": type(loop.optimizer).__name__,
+        "learning_rate": "float" if isinstance(rate, float) else attributes.kind_name(rate),
+        "accumulate_grad_batches": loop.accumulate,
+        "batch_size": getattr(sampler, "batch_size", None),
+        "steps_per_epoch": loop.steps_per_epoch,
+        "dataset_length": _length(getattr(loader, "dataset", None)),
+        "sampler": None if sampler is None else attributes.kind_name(sampler),
+        "num_workers": getattr(loader, "num_workers", 0),
+        "epochs": loop.epochs,
+        "world_size": paddle.distributed.get_world_size(),
+        "paddle": paddle.__version__,
+    }
+
+
+def versions() -> Dict[str, str]:
+    """Return the versions that write a checkpoint, by package."""
+    return {
+        "paddle": paddle.__version__,
+        "paddle_warm_callbacks": paddle_warm_callbacks.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def _length(dataset: Any) -> Optional[int]:
+    try:
+        return len(dataset)
+    except TypeError:  # an IterableDataset, or no dataset at all
+        return None
+
+
+def _plain(state: Mapping[str, Any]) -> Dict[str, Any]:
+    return {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in state.items()}
+
+
+def _restore_scaler(model: Any, state: Optional[Mapping[str, Any]]) -> None:
+    if not state:
+        return
+    if model._scaler is None:
+        # hapi makes the scaler in its first train_batch: a state loaded before that would be dropped.
+        model._scaler = paddle.amp.GradScaler(**model._adapter._amp_configs)
+    model._scaler.load_state_dict(dict(state))

@@ -1,0 +1,120 @@
+"""Weights of another run put into a network: matched by name, heads transplanted by label, everything accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+
+from paddle_warm_callbacks.errors import CoverageError
+from paddle_warm_callbacks.plan.matching import Load, TensorSpec, match
+from paddle_warm_callbacks.plan.report import RestoreReport
+from paddle_warm_callbacks.plan.transplant import HeadTransplant, RowMap, head_tensors, row_map
+
+def warm_start(
+    network: Any,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    description: str,
+    head: Optional[HeadTransplant] = None,
+    include: Optional[Sequence[str]] = None,
+    exclude: Optional[Sequence[str]] = None,
+    rename: Optional[Mapping[str, str]] = None,
+    min_loaded: float = 0.5,
+) -> RestoreReport:
+    """Copy what fits of ``tensors`` into ``network``.
+
+    Args:
+        network: The Layer to fill.
+        tensors: The source's arrays by name.
+        description: Where they come from, for the report.
+        head: How the head's rows move by label, or None; its ``old_labels`` must be known.
+        include: See :func:`paddle_warm_callbacks.plan.matching.match`; so are ``exclude`` and ``rename``.
+        min_loaded: Share of the network's elements, 0 to 1, that must come from the source.
+
+    Raises:
+        CoverageError: Less than that would be loaded; the network is untouched then.
+    """
+    live: Dict[str, Any] = network.state_dict()
+    targets = [TensorSpec(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in live.items()]
+    sources = [TensorSpec(name, tuple(array.shape), str(array.dtype)) for name, array in tensors.items()]
+    heads = head_tensors(head, live) if head is not None else ()
+    plan = match(sources, targets, include=include, exclude=exclude, rename=rename, transplanted=heads)
+    sizes = {target.name: int(np.prod(target.shape)) for target in targets}
+    values: List[Tuple[Any, np.ndarray[Any, Any]]] = []
+    for load in plan.loads:
+        values.append((live[load.target], _cast(tensors[load.source], load)))
+    for load in plan.transplants:
+        assert head is not None
+        array = _cast(tensors[load.source], load)
+        rows = row_map(head, load.target, tuple(live[load.target].shape), array.shape)
+        values.append((live[load.target], transplanted(live[load.target].numpy(), array, rows, head.new_rows)))
+    filled = [load.target for load in (*plan.loads, *plan.transplants)]
+    share = sum(sizes[name] for name in filled) / max(sum(sizes.values()), 1)
+    casts = [load for load in (*plan.loads, *plan.transplants) if load.cast]
+    report = RestoreReport(
+        kind="warm",
+        source=description,
+        loaded=tuple(load.target for load in plan.loads),
+        transplanted=tuple(load.target for load in plan.transplants),
+        skipped=tuple(
+            (skip.target, f"{skip.reason}: {skip.detail}" if skip.detail else skip.reason) for skip in plan.skips
+        ),
+        unused=plan.unused,
+        share_loaded=share,
+        notes=(f"{len(casts)} tensors converted to {casts[0].cast}",) if casts else (),
+    )
+    if share < min_loaded:
+        raise CoverageError(
+            f"only {share:.1%} of the network's parameters would come from the source",
+            where=description,
+            received=report.to_text(),
+            expected=f"at least {min_loaded:.0%} (min_loaded)",
+            remedy="check that source and network belong together, map names with rename=…, or lower min_loaded",
+        )
+    for tensor, value in values:
+        tensor.set_value(value)
+    return report
+
+
+def as_arrays(source: Any) -> Any:
+    """Return a Layer, or a state dict of tensors, as a dictionary of arrays; a path or URL as it is."""
+    if isinstance(source, paddle.nn.Layer):
+        source = source.state_dict()
+    if isinstance(source, Mapping):
+        return {
+            name: value.numpy() if isinstance(value, paddle.Tensor) else np.asarray(value)
+            for name, value in source.items()
+        }
+    return source
+
+
+def transplanted(
+    target: np.ndarray[Any, Any], source: np.ndarray[Any, Any], rows: RowMap, new_rows: str
+) -> np.ndarray[Any, Any]:
+    """Return ``target`` with the rows of ``rows`` copied from ``source``, and new ones filled as ``new_rows`` says."""
+    filled = np.moveaxis(target.copy(), rows.axis, 0)
+    old = np.moveaxis(source, rows.axis, 0)
+    for index, origin in rows.pairs:
+        filled[index] = old[origin]
+    for index, peers in zip(rows.new, rows.peers):
+        if new_rows == "zero":
+            filled[index] = 0
+        elif new_rows == "mean" and peers:
+            filled[index] = old[list(peers)].mean(axis=0)
+    return np.ascontiguousarray(np.moveaxis(filled, 0, rows.axis))
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def _cast(array: np.ndarray[Any, Any], load: Load) -> np.ndarray[Any, Any]:
+    if load.cast is None:
+        return array
+    if array.dtype == np.uint16:  # bfloat16, whose bits are the upper half of a float32's
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    converted: np.ndarray[Any, Any] = paddle.to_tensor(array).astype(load.cast).numpy()
+    return converted

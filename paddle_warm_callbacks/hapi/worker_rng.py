@@ -1,0 +1,79 @@
+"""The random state inside DataLoader worker processes: recorded batch by batch, given back after a restart.
+
+A worker draws its augmentation from its own generators, out of the trainer's sight. Each worker therefore writes
+its state into memory shared with the trainer after every batch; a checkpoint takes, per worker, the state before its next
+batch, and the workers of the resumed run start from there. Nothing is replayed and no sample is loaded twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import struct
+from typing import Any, Callable, Optional, Sequence
+
+from paddle_warm_callbacks.hapi import rng
+
+# A worker is at most the loader's prefetch_factor (2 by default) batches ahead of training; the ring holds more.
+_RING = 32
+_SLOT = 32 * 1024
+_HEADER = struct.Struct("<qI")
+
+
+class WorkerStates:
+    """Shared memory that ``workers`` forked processes write their random state to.
+
+    Args:
+        workers: Number of worker processes.
+        presets: Per worker the state to start from, as :meth:`state_after` gave it; None starts as Paddle seeds them.
+    """
+
+    def __init__(self, workers: int, presets: Optional[Sequence[rng.State]] = None) -> None:
+        self._memory = mmap.mmap(-1, workers * _RING * _SLOT)  # anonymous and shared: forked workers see the same pages
+        self._presets = presets
+
+    def state_after(self, worker: int, batches: int) -> Optional[rng.State]:
+        """Return worker ``worker``'s state after its ``batches``-th batch (0: as it started), or None if not known."""
+        offset = self._offset(worker, batches)
+        count, size = _HEADER.unpack_from(self._memory, offset)
+        if size == 0 or count != batches:
+            return None
+        start = offset + _HEADER.size
+        # Written by our own forked worker in this very run, never read from a file.
+        state: rng.State = pickle.loads(self._memory[start : start + size])
+        return state
+
+    def worker_init(self, users: Optional[Callable[[int], Any]]) -> Callable[[int], None]:
+        """Wrap the user's ``worker_init_fn``: it runs as before, then the state to start from is put in place."""
+
+        def start(worker: int) -> None:
+            if users is not None:
+                users(worker)
+            self._worker, self._batches = worker, 0
+            if self._presets is not None:
+                rng.restore(self._presets[worker])
+            self._record()
+
+        return start
+
+    def collate(self, users: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Wrap the collate function, the last thing a worker does for a batch, to record the state after it."""
+
+        def collate_and_record(samples: Any) -> Any:
+            batch = users(samples)
+            self._batches += 1
+            self._record()
+            return batch
+
+        return collate_and_record
+
+    def _record(self) -> None:
+        state = pickle.dumps(rng.capture(), protocol=4)
+        offset = self._offset(self._worker, self._batches)
+        start = offset + _HEADER.size
+        self._memory[start : start + len(state)] = state
+        _HEADER.pack_into(self._memory, offset, self._batches, len(state))
+
+    def _offset(self, worker: int, batches: int) -> int:
+        return (worker * _RING + batches % _RING) * _SLOT
+

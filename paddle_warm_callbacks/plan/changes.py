@@ -1,0 +1,66 @@
+"""What has changed in a script since its checkpoint, and what each change means for an exact resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+# Why each of these cannot be bridged to the bit; the rest of a script's facts is reported and harmless.
+_BREAKING = {
+    "network": "the parameters saved do not fit the network",
+    "optimizer": "another optimizer keeps other state",
+    "learning_rate": "another kind of learning rate keeps other state",
+    "accumulate_grad_batches": "positions inside an epoch mean other optimizer steps",
+    "world_size": "each rank's random state and share of the data belong to its rank",
+}
+# These only matter to a position inside an epoch; at an epoch's boundary they are reported.
+_BREAKING_WITHIN_EPOCH = {
+    "batch_size": "the saved position counts batches of the old size",
+    "dataset_length": "the order of the samples depends on their number",
+    "steps_per_epoch": "the saved position counts steps of the old epoch",
+    "sampler": "another sampler gives another order",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One fact of the script that is not what it was when the checkpoint was saved.
+
+    Attributes:
+        fact: Its name.
+        saved: Its value then.
+        current: Its value now.
+        reason: Why an exact resume is impossible, or None where the change is harmless.
+    """
+
+    fact: str
+    saved: Any
+    current: Any
+    reason: str | None
+
+    def __str__(self) -> str:
+        consequence = self.reason or "harmless"
+        return f"{self.fact}: {self.saved} when saved, {self.current} now ({consequence})"
+
+
+def changes(saved: Mapping[str, Any], current: Mapping[str, Any], *, within_epoch: bool) -> tuple[Change, ...]:
+    """Compare the facts of a script with those of its checkpoint.
+
+    Args:
+        saved: Fact to value, from the checkpoint. A fact it lacks is not compared.
+        current: Fact to value, now.
+        within_epoch: Whether the checkpoint lies inside an epoch, so that its batches must be found again.
+
+    Returns:
+        The changes, breaking ones first.
+
+    >>> [str(c) for c in changes({"epochs": 5}, {"epochs": 9}, within_epoch=True)]
+    ['epochs: 5 when saved, 9 now (harmless)']
+    """
+    breaking = {**_BREAKING, **(_BREAKING_WITHIN_EPOCH if within_epoch else {})}
+    found = [
+        Change(fact, saved[fact], value, breaking.get(fact))
+        for fact, value in current.items()
+        if fact in saved and saved[fact] != value
+    ]
+    return tuple(sorted(found, key=lambda change: change.reason is None))

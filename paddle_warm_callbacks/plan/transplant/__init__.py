@@ -1,0 +1,9 @@
+"""Head rows by label: where each label's numbers live in a head, and which row goes where when labels change."""
+
+from __future__ import annotations
+
+from paddle_warm_callbacks.plan.transplant.head import HeadTransplant
+from paddle_warm_callbacks.plan.transplant.layouts import LAYOUTS, HeadLayout, HeadTensor
+from paddle_warm_callbacks.plan.transplant.rows import RowMap, head_tensors, row_map
+
+__all__ = ["LAYOUTS", "HeadLayout", "HeadTensor", "HeadTransplant", "RowMap", "head_tensors", "row_map"]

@@ -1,0 +1,138 @@
+"""Which row of a head tensor comes from which row of the source's, when labels change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.patterns import matches_nothing
+from paddle_warm_callbacks.plan.transplant.head import HeadTransplant
+from paddle_warm_callbacks.plan.transplant.layouts import HeadTensor
+from paddle_warm_callbacks.plan.transplant.rules import Rows
+
+
+@dataclass(frozen=True)
+class RowMap:
+    """How to fill one head tensor; along ``axis`` every index of the target is in ``pairs`` or in ``new``, once.
+
+    Attributes:
+        target: The tensor's structured name in the network being started.
+        axis: The axis that holds the labels, from 0.
+        pairs: (index in the target, index in the source it is copied from); no source index twice.
+        new: Indices in the target that have no origin in the source.
+        peers: For each of ``new``, the source indices of all old labels in the same place (same anchor, same box
+            coordinate): what a mean is taken over.
+    """
+
+    target: str
+    axis: int
+    pairs: tuple[tuple[int, int], ...]
+    new: tuple[int, ...]
+    peers: tuple[tuple[int, ...], ...]
+
+
+def head_tensors(transplant: HeadTransplant, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the target's tensors that hold the head's rows, in the order of ``names``.
+
+    Raises:
+        PatternError: A tensor every head of the layout has is not there.
+    """
+    listed = tuple(names)
+    prefix = f"{transplant.key}." if transplant.key else ""
+    for kind in transplant.head_layout.tensors:
+        if kind.required and not any(_is(kind, prefix, name) for name in listed):
+            where = f"HeadTransplant({transplant.key!r}, layout={transplant.layout!r})"
+            raise matches_nothing(re.escape(prefix) + kind.pattern, listed, where)
+    return tuple(
+        name for name in listed if any(_is(kind, prefix, name) for kind in transplant.head_layout.tensors)
+    )
+
+
+def row_map(
+    transplant: HeadTransplant, target: str, target_shape: Sequence[int], source_shape: Sequence[int]
+) -> RowMap:
+    """Return where each row of one head tensor comes from.
+
+    Args:
+        transplant: With ``old_labels`` known.
+        target: One of `head_tensors`.
+        target_shape: The tensor's shape in the network being started.
+        source_shape: Its shape in the source.
+
+    Raises:
+        InvalidArgumentError: The labels do not fit a shape, or the two shapes differ in more than their labels.
+    """
+    prefix = f"{transplant.key}." if transplant.key else ""
+    kind = next((kind for kind in transplant.head_layout.tensors if _is(kind, prefix, target)), None)
+    if kind is None:
+        raise InvalidArgumentError(
+            "not a tensor of the head",
+            where=target,
+            expected=f"one of layout {transplant.layout!r} under {prefix!r}",
+        )
+    origins = transplant.origins()
+    old_labels = transplant.old_labels or ()
+    _check_other_axes(target, kind.axis, target_shape, source_shape)
+    new = _divide(kind, len(transplant.new_labels), target, "new_labels", target_shape)
+    old = _divide(kind, len(old_labels), target, "old_labels", source_shape)
+    slots = len(new.labels[0])
+    if len(new.fixed) != len(old.fixed) or slots != len(old.labels[0]):
+        raise InvalidArgumentError(
+            "the heads differ in more than their labels",
+            where=target,
+            received=f"source {tuple(source_shape)} with {len(old_labels)} labels, "
+            f"target {tuple(target_shape)} with {len(transplant.new_labels)}",
+            expected="the same anchors, box rows and features in both",
+            remedy="check both lists of labels and the layout",
+        )
+    same_place = [tuple(rows[slot] for rows in old.labels) for slot in range(slots)]
+    pairs = list(zip(new.fixed, old.fixed))
+    fresh: list[tuple[int, tuple[int, ...]]] = []
+    for rows, origin in zip(new.labels, origins):
+        if origin is None:
+            fresh += zip(rows, same_place)
+        else:
+            pairs += zip(rows, old.labels[origin])
+    fresh.sort()
+    return RowMap(
+        target,
+        kind.axis,
+        tuple(sorted(pairs)),
+        tuple(row for row, _ in fresh),
+        tuple(peers for _, peers in fresh),
+    )
+
+
+def _is(kind: HeadTensor, prefix: str, name: str) -> bool:
+    return name.startswith(prefix) and re.fullmatch(kind.pattern, name[len(prefix) :]) is not None
+
+
+def _check_other_axes(
+    target: str, axis: int, target_shape: Sequence[int], source_shape: Sequence[int]
+) -> None:
+    new, old = list(target_shape), list(source_shape)
+    if len(new) == len(old) > axis and new[:axis] + new[axis + 1 :] == old[:axis] + old[axis + 1 :]:
+        return
+    raise InvalidArgumentError(
+        "the heads differ in more than their labels",
+        where=target,
+        received=f"source shape {tuple(old)}",
+        expected=f"shape {tuple(new)} but for axis {axis}",
+        remedy="the layers before the head must be the same in both; check the layout too",
+    )
+
+
+def _divide(kind: HeadTensor, labels: int, target: str, name: str, shape: Sequence[int]) -> Rows:
+    try:
+        return kind.rule(labels, shape[kind.axis])
+    except InvalidArgumentError as failure:
+        side = "the source's" if name == "old_labels" else "the network's"
+        raise InvalidArgumentError(
+            f"{labels} {name} do not fit {side} head",
+            where=f"{target} axis {kind.axis}, shape {tuple(shape)}",
+            received=failure.received,
+            expected=failure.expected,
+            remedy=f"check {name}, and the layout: background, blank and special tokens are not labels",
+        ) from failure
