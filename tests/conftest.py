@@ -7,25 +7,32 @@ import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 HAS_PADDLE = importlib.util.find_spec("paddle") is not None
 # The rooms of the package that import Paddle; what mirrors them is not collected where it is not installed.
 _NEED_PADDLE = ("callbacks", "cli", "config", "exact_resume", "hapi", "recipes")
 
-collect_ignore = [] if HAS_PADDLE else [room for room in _NEED_PADDLE if (Path(__file__).parent / room).is_dir()]
+collect_ignore = (
+    [] if HAS_PADDLE else [room for room in _NEED_PADDLE if (Path(__file__).parent / room).is_dir()]
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run on another Paddle than ``EXPECTED_PADDLE`` says ("none", or the start of a version)."""
+    """Refuse to run on another Paddle than ``EXPECTED_PADDLE`` says ("none", or how its version begins)."""
     expected = os.environ.get("EXPECTED_PADDLE")
     found = version("paddlepaddle") if HAS_PADDLE else "none"
     if expected is not None and not found.startswith(expected):
         raise pytest.UsageError(f"EXPECTED_PADDLE={expected}, but this environment has {found}")
+    # No deadline, for a timing is never a test; the same examples each time in CI, new ones for a developer.
+    settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
+    settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session", autouse=True)

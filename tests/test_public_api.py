@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from paddle_warm_callbacks import errors
 
 NEEDS_PADDLE = {"PeriodicCheckpoint", "StagedUnfreeze", "WarmLRScaler", "WarmStartCallback", "WarmVisualDL"}
 
-# Name, then the parameters of its constructor as (name, default), ``*`` before the keyword-only ones. REQUIRED has none.
+# Name, then its constructor's parameters as (name, default), "*" before the keyword-only ones. REQUIRED has none.
 REQUIRED = inspect.Parameter.empty
 SIGNATURES: dict[str, list[Any]] = {
     "WarmStartCallback": [
@@ -75,7 +74,9 @@ def _public(name: str) -> Any:
 
 
 def _run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -114,7 +115,9 @@ def test_checkpoint_store_has_the_promised_methods() -> None:
         assert callable(getattr(paddle_warm_callbacks.CheckpointStore, method))
 
 
-@pytest.mark.parametrize("name", [name for name in paddle_warm_callbacks.__all__ if not name.endswith("Error")])
+@pytest.mark.parametrize(
+    "name", [name for name in paddle_warm_callbacks.__all__ if not name.endswith("Error")]
+)
 def test_every_public_name_is_defined_in_its_home_and_documented(name: str) -> None:
     public = _public(name)
     home = next(home for home, names in paddle_warm_callbacks._HOMES.items() if name in names)
@@ -125,10 +128,14 @@ def test_every_public_name_is_defined_in_its_home_and_documented(name: str) -> N
 
 def test_every_error_is_public() -> None:
     defined = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
     }
     assert defined == {name for name in paddle_warm_callbacks.__all__ if name.endswith("Error")}
-    assert all(issubclass(getattr(paddle_warm_callbacks, name), errors.WarmCallbacksError) for name in defined)
+    assert all(
+        issubclass(getattr(paddle_warm_callbacks, name), errors.WarmCallbacksError) for name in defined
+    )
 
 
 def test_type_checkers_and_the_interpreter_are_told_the_same() -> None:
@@ -157,10 +164,11 @@ def test_import_alone_imports_neither_paddle_nor_storage() -> None:
 
 
 def test_store_and_policies_come_without_paddle() -> None:
-    assert _run(
-        "import sys; from paddle_warm_callbacks import CheckpointStore, EveryNSteps, HeadTransplant, KeepBest, Stage;"
-        "print('paddle' in sys.modules)"
-    ) == "False"
+    names = "CheckpointStore, EveryNSteps, HeadTransplant, KeepBest, Stage"
+    assert (
+        _run(f"import sys; from paddle_warm_callbacks import {names}; print('paddle' in sys.modules)")
+        == "False"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(NEEDS_PADDLE))
@@ -187,5 +195,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'NoSuchName'"):
         paddle_warm_callbacks.NoSuchName  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'NoSuchName'"):
-        importlib.import_module("paddle_warm_callbacks")
         exec("from paddle_warm_callbacks import NoSuchName")

@@ -34,6 +34,9 @@ _FIT_CALLS = ("range", "_run_one_epoch", "stop_training", "on_epoch_begin", "on_
 _EPOCH_LOCALS = ("data_loader", "callbacks", "mode", "logs")
 _EPOCH_CALLS = ("enumerate", "_reset_metrics", "on_batch_end")
 
+# What a seed is derived for, where Paddle's own generator cannot be saved.
+_EPOCH, _STEP = 0, 1
+
 
 class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
     """One running ``Model.fit``, seen from its callbacks.
@@ -201,12 +204,15 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _numbered_batches(self, loader: Any) -> Iterator[Tuple[int, Any]]:
         """Stand in for ``enumerate(data_loader)`` of one training epoch."""
         first = self.progress.step_in_epoch
-        batches = iter(loader if self._position is None else self._position.batches(loader, first))
+        if self.reseed_from is not None:
+            rng.reseed(self.reseed_from, _EPOCH, self.progress.epoch)
+        unpositioned = self._position is None and first == 0
+        batches = iter(loader if unpositioned else self.position.batches(loader, first))
         ended = False
         try:
             for step, data in enumerate(batches, first):
                 if self.reseed_from is not None:
-                    rng.reseed(self.reseed_from, self.progress.global_step)
+                    rng.reseed(self.reseed_from, _STEP, self.progress.global_step)
                 self._tell("step_starting")
                 yield step, data
                 if self.stopping:

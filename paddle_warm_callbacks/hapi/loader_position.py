@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional
 
-from paddle.io import DataLoader
+from paddle.io import DataLoader, IterableDataset
 from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
 
 from paddle_warm_callbacks.hapi import attributes, rng
@@ -35,7 +35,8 @@ class LoaderPosition:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._indexed = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+        by_index = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+        self._indexed = by_index and loader.batch_sampler is not None
         self._own_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         self._restored: Optional[State] = None
         self._epoch_start: State = {}
@@ -80,6 +81,7 @@ class LoaderPosition:
         """Iterate one epoch of ``loader`` from its batch ``first`` on: fit's stand-in for the loader itself."""
         restored, self._restored = self._restored, None
         if restored is not None and restored["exhausted"]:
+            self._restored = {**restored, "exhausted": False}  # what it says of the workers is for the next epoch
             return ()
         if restored is None or first == 0:
             self._epoch_start = {"rng": rng.capture(), "sampler": self._changed_attributes()}

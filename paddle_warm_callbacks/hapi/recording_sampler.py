@@ -54,8 +54,10 @@ class RecordingSampler:
         if self._worker_count and self._epochs and not self._persistent:
             self.workers = WorkerStates(self._worker_count)
             self._handed_out = 0
-        # Workers that persist were seeded in epoch 0: starting them anew draws a base seed that must not count.
-        self._undo_base_seed = rng.capture_host() if self._persistent and restored is not None else None
+        # Starting workers draws a base seed; where they were started in an epoch before, that draw must not count again.
+        self._started_before = self._epochs > 0 if restored is None else bool(restored.get("started_before"))
+        starting_again = self._persistent and restored is not None and self._started_before
+        self._undo_base_seed = rng.capture_host() if starting_again else None
         self._handed_out_before = self._handed_out
         self._epochs += 1
 
@@ -96,13 +98,12 @@ class RecordingSampler:
             return {} if at_boundary else {"draws": self._draws, "fetch": self._state_before(step_in_epoch)}
         if at_boundary and not self._persistent:
             return {}
-        state: State = {"workers": self._worker_states(self._handed_out_before + step_in_epoch - self._first)}
         if at_boundary:
-            state["workers"] = self._worker_states(self._handed_out)
-        else:
-            with self._recorded:
-                state["ahead"] = {number: host for number, host in self._before.items() if number >= step_in_epoch}
-        return state
+            return {"workers": self._worker_states(self._handed_out), "started_before": True}
+        with self._recorded:
+            ahead = {number: host for number, host in self._before.items() if number >= step_in_epoch}
+        trained_on = self._handed_out_before + step_in_epoch - self._first
+        return {"workers": self._worker_states(trained_on), "started_before": self._started_before, "ahead": ahead}
 
     def _take_over(self, number: int) -> None:
         """Put the random state of the interrupted run in place before batch ``number`` is drawn."""

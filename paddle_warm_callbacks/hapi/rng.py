@@ -46,9 +46,11 @@ def same_host(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def restore_paddle(state: Mapping[str, Any]) -> None:
     """Put Paddle's generators back; generators of devices that are not here are left alone."""
-    for generator, (fields, engine) in zip(_paddle_generators(), state["paddle"]):
+    for number, (generator, (fields, engine)) in enumerate(zip(_paddle_generators(), state["paddle"])):
         if engine:
             fields = (*fields, list(engine))
+        elif number == 0:
+            continue  # the CPU's generator without its engine is not a state: see paddle_state_is_whole
         record = type(generator.get_state()).__new__(type(generator.get_state()))
         record.__setstate__(tuple(fields))
         generator.set_state(record)
@@ -67,9 +69,9 @@ def paddle_seed() -> int:
     return int(core.default_cpu_generator().initial_seed())
 
 
-def reseed(run_seed: int, global_step: int) -> None:
-    """Seed Paddle's generators from the run and the step (about 10 microseconds); Python's and NumPy's are untouched."""
-    mixed = np.random.SeedSequence([run_seed, global_step]).generate_state(1)[0]
+def reseed(run_seed: int, *position: int) -> None:
+    """Seed Paddle's generators from the run and a position (about 10 microseconds); Python's and NumPy's are untouched."""
+    mixed = np.random.SeedSequence([run_seed, *position]).generate_state(1)[0]
     paddle.seed(int(mixed))
 
 

@@ -191,7 +191,7 @@ def versions() -> Dict[str, str]:
 def _length(dataset: Any) -> Optional[int]:
     try:
         return len(dataset)
-    except TypeError:  # an IterableDataset, or no dataset at all
+    except (TypeError, RuntimeError):  # none at all; an IterableDataset
         return None
 
 

@@ -45,7 +45,9 @@ def test_the_readme_has_a_quick_start_that_is_run() -> None:
 
 
 def _readme_commands() -> list[str]:
-    blocks = [block for block in code_blocks(ROOT / "README.md") if block.language in ("bash", "console", "sh")]
+    blocks = [
+        block for block in code_blocks(ROOT / "README.md") if block.language in ("bash", "console", "sh")
+    ]
     lines = "".join(block.code for block in blocks).splitlines()
     return [line.lstrip("$ ").strip() for line in lines if "python3 -m venv" in line]
 

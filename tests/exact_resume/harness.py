@@ -34,10 +34,18 @@ class TrainingServer:
             cwd=ROOT,
             env=environment,
         )
-        assert self._answer() == "ready"
+        try:
+            assert self._answer() == "ready"
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server; its jobs have ended before."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -52,7 +60,9 @@ class TrainingServer:
         self._process.stdin.flush()
         results = json.loads(self._answer())
         for job, result in zip(jobs, results):
-            assert not result["timed_out"], f"{job.name} was still running after {JOB_SECONDS:.0f} s\n{job.output()}"
+            assert not result["timed_out"], (
+                f"{job.name} was still running after {JOB_SECONDS:.0f} s\n{job.output()}"
+            )
         return [result["returncode"] for result in results]
 
     def _answer(self) -> str:
@@ -93,6 +103,7 @@ class Job:
         name: Of the run: its steps go to ``<name>.txt``, what it prints to ``<name>.log``.
         added: "nothing", "ours" or "naive".
         kill: Whether it dies at the cell's moment.
+        leave_out: An item of the state that it does not restore; see :mod:`tests.exact_resume.leave_out`.
     """
 
     cell: Cell
@@ -100,6 +111,7 @@ class Job:
     name: str
     added: str
     kill: bool = False
+    leave_out: str = ""
 
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +125,8 @@ class Job:
     def arguments(self) -> list[str]:
         """The script's command line."""
         line = ["--cell", self.cell.to_json(), "--out", str(self.out), "--steps", f"{self.name}.txt"]
-        return [*line, "--with", self.added, *(["--kill"] if self.kill else [])]
+        line += ["--with", self.added, *(["--kill"] if self.kill else [])]
+        return [*line, *(["--leave-out", self.leave_out] if self.leave_out else [])]
 
     def output(self) -> str:
         """Return what it printed, for a failure's message."""
@@ -165,9 +178,9 @@ def run_killed(runner: Any, cell: Cell, out: Path, added: str) -> Job:
     return job
 
 
-def rerun(runner: Any, killed: Job) -> Job:
+def rerun(runner: Any, killed: Job, leave_out: str = "") -> Job:
     """Run the killed job's script again in its folder, to the end."""
-    job = Job(killed.cell, killed.out, "rerun", killed.added)
+    job = Job(killed.cell, killed.out, "rerun", killed.added, leave_out=leave_out)
     (status,) = runner.run(job)
     assert status == 0, f"the rerun failed with status {status}\n{job.output()}"
     return job

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 Pair = tuple[str, Any, str, Any]
 
@@ -13,8 +14,8 @@ def all_pairs(
 ) -> list[dict[str, Any]]:
     """Return rows, each with one value per factor, that together hold every allowed pair of values.
 
-    Greedy: each row starts from the first pair not yet covered, and takes for each further factor the value that covers the most
-    pairs with what the row has. The same arguments give the same rows.
+    Greedy: each row starts from the first pair not yet covered, and takes for each further factor the value that
+    covers the most pairs with what the row has. The same arguments give the same rows.
 
     Args:
         factors: The values of each factor.
@@ -55,7 +56,10 @@ def _pairs_of(row: Mapping[str, Any]) -> list[Pair]:
 
 
 def _gain(row: Mapping[str, Any], factor: str, value: Any, uncovered: Mapping[Pair, None]) -> int:
-    both_ways = ((one, row[one], factor, value) for one in row), ((factor, value, one, row[one]) for one in row)
+    both_ways = (
+        ((one, row[one], factor, value) for one in row),
+        ((factor, value, one, row[one]) for one in row),
+    )
     return sum(pair in uncovered for way in both_ways for pair in way)
 
 

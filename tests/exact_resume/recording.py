@@ -12,19 +12,24 @@ import paddle
 
 
 class Recorder(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
-    """Append the loss, metric and LR of each step and evaluation to a file, exactly, and durable before the next step."""
+    """Append the loss, metric and LR of each step and evaluation to a file: exact, and durable before the next."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._file = path.open("a", encoding="ascii")
         self._fsync = os.fsync  # kept, for a kill may count the calls that others make
         self._epoch = 0
+        self._loss_before = "none"
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        # At this moment fit's logs are still those of the step before.
+        self._loss_before = _exact(logs["loss"][0]) if "loss" in logs else "none"
+
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
-        self._append(f"train {self._epoch} {step}", logs)
+        self._append(f"train {self._epoch} {step} before={self._loss_before}", logs)
 
     def on_eval_end(self, logs: Any = None) -> None:
         self._append(f"eval {self._epoch} -", logs)
@@ -47,7 +52,9 @@ def final_state(model: Any, callbacks: list[Any]) -> dict[str, Any]:
         for name, tensor in tensors.items():
             state[f"optimizer {structured[name]} {accumulator}"] = _array(tensor)
     for key, value in optimizer.state_dict().get("LR_Scheduler", {}).items():
-        state[f"scheduler {key}"] = np.asarray(repr(value))  # a nested dictionary, or None; repr keeps a float's bits
+        state[f"scheduler {key}"] = np.asarray(
+            repr(value)
+        )  # a nested dictionary, or None; repr keeps a float's bits
     state["lr"] = np.asarray(optimizer.get_lr())
     for callback in callbacks:
         for key, value in vars(callback).items():

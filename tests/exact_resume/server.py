@@ -1,12 +1,13 @@
 """Run training scripts as processes that do not each pay for importing Paddle: import once, fork for every job.
 
-Nothing of Paddle has run at the fork, so that a child is what a fresh interpreter is after its imports: the first generated
-name, the first draw and the first allocation are its own. Reads a line of JSON a request (a list of jobs, run side by
-side), answers with a line of JSON (a list of results).
+Nothing of Paddle has run at the fork, so that a child is what a fresh interpreter is after its imports: the first
+generated name, the first draw and the first allocation are its own. Reads a line of JSON a request (a list of jobs, run
+side by side), answers with a line of JSON (a list of results).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -50,10 +51,8 @@ def finish(child: int, deadline: float) -> dict[str, Any]:
             timed_out = True
             os.killpg(child, signal.SIGKILL)
         time.sleep(0.01)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # DataLoader workers of a killed run
-    except ProcessLookupError:
-        pass
     return {"returncode": os.waitstatus_to_exitcode(status), "timed_out": timed_out}
 
 

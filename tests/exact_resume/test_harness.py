@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_rerun_without_any_resume_is_seen_to_start_over(server: TrainingServer
     ids=lambda changed: "".join(changed),
 )
 def test_each_change_of_the_script_is_seen(
-    changed: dict[str, str], server: TrainingServer, tmp_path: Path
+    changed: dict[str, Any], server: TrainingServer, tmp_path: Path
 ) -> None:
     one = run_control(server, Cell(), tmp_path / "one")
     other = run_control(server, replace(Cell(), **changed), tmp_path / "other")

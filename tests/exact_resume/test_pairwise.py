@@ -31,7 +31,18 @@ def test_no_cell_is_forbidden_and_the_selection_is_small() -> None:
 
 
 def test_the_core_has_each_kill_each_kind_of_data_and_each_optimizer() -> None:
-    for factor in ("kill", "data", "optimizer", "lr", "loading", "layer", "accumulate", "amp", "extra", "save"):
+    for factor in (
+        "kill",
+        "data",
+        "optimizer",
+        "lr",
+        "loading",
+        "layer",
+        "accumulate",
+        "amp",
+        "extra",
+        "save",
+    ):
         assert {asdict(cell)[factor] for cell in CORE} == set(FACTORS[factor]), factor
 
 

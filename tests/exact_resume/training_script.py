@@ -1,8 +1,8 @@
 """A small training script of the kind a user has, with the choices of one cell.
 
-The package enters it at one place, the callbacks that ``--with ours`` adds; all else is plain Paddle. Run again with the same
-arguments it resumes. ``--with naive`` is the resume that Paddle itself offers: Model.save at each epoch's end, Model.load, and
-the epochs that remain.
+The package enters it at one place, the callbacks that ``--with ours`` adds; all else is plain Paddle. Run again with
+the same arguments it resumes. ``--with naive`` is the resume that Paddle itself offers: Model.save at each epoch's end,
+Model.load, and the epochs that remain.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import paddle
@@ -22,6 +23,7 @@ from paddle.io import BatchSampler, DataLoader, Dataset, IterableDataset, get_wo
 
 from tests.exact_resume.cells import BATCH_SIZE, EPOCHS, NUM_ITERS, TRAIN_SAMPLES, Cell
 from tests.exact_resume.kills import Killer, die_in_a_write
+from tests.exact_resume.leave_out import ITEMS, leave_out
 from tests.exact_resume.recording import Recorder, final_state
 
 FEATURES, CLASSES = 8, 3
@@ -83,6 +85,24 @@ class OwnSampler(BatchSampler):  # type: ignore[misc]  # Paddle is untyped
             yield batch if self._rng.random() < 0.5 else batch[::-1]
 
 
+class Beginner(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
+    """A layer whose state no state dict tells: a buffer that is not persistable, and a branch used at first only.
+
+    An optimizer goes on moving the branch by momentum and decay, for hapi leaves it a gradient of zeros.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Linear(FEATURES, FEATURES)
+        self.register_buffer("passes", paddle.zeros([1]), persistable=False)
+
+    def forward(self, features: Any) -> Any:
+        if self.training:
+            self.passes.set_value(self.passes + 1)
+        grown = features * (1 + 0.01 * self.passes)
+        return grown + self.branch(features) if float(self.passes[0]) <= 5 else grown
+
+
 class StepOnEvaluation(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
     """Step a ReduceOnPlateau scheduler, which Paddle's own callback cannot: it wants the metric."""
 
@@ -108,13 +128,16 @@ def build(cell: Cell) -> tuple[Any, list[Any], dict[str, Any]]:
     augmented = cell.loading != "plain"
     workers = 2 if "workers" in cell.loading else 0
     norm = nn.BatchNorm1D(16) if cell.layer == "batch norm" else nn.Dropout(0.4)
-    network = nn.Sequential(nn.Linear(FEATURES, 16), norm, nn.ReLU(), nn.Linear(16, CLASSES))
+    network = nn.Sequential(Beginner(), nn.Linear(FEATURES, 16), norm, nn.ReLU(), nn.Linear(16, CLASSES))
 
     callbacks: list[Any] = []
     lr: Any = 0.05
     if cell.lr == "per step":
         lr = paddle.optimizer.lr.LinearWarmup(
-            paddle.optimizer.lr.CosineAnnealingDecay(0.05, T_max=20), warmup_steps=5, start_lr=0.01, end_lr=0.05
+            paddle.optimizer.lr.CosineAnnealingDecay(0.05, T_max=20),
+            warmup_steps=5,
+            start_lr=0.01,
+            end_lr=0.05,
         )
     elif cell.lr == "per epoch":
         lr = paddle.optimizer.lr.ExponentialDecay(0.05, gamma=0.7)
@@ -127,7 +150,9 @@ def build(cell: Cell) -> tuple[Any, list[Any], dict[str, Any]]:
             EarlyStopping("loss", patience=3, baseline=0.0, mode="min", verbose=0, save_best_model=False)
         )
     elif cell.extra == "ReduceLROnPlateau":
-        callbacks.append(ReduceLROnPlateau("loss", patience=1, factor=0.5, mode="min", verbose=0, min_delta=10.0))
+        callbacks.append(
+            ReduceLROnPlateau("loss", patience=1, factor=0.5, mode="min", verbose=0, min_delta=10.0)
+        )
 
     model = paddle.Model(network)
     optimizer = getattr(paddle.optimizer, cell.optimizer)
@@ -166,7 +191,7 @@ def _loader(cell: Cell, augmented: bool, workers: int) -> Any:
     return DataLoader(samples, batch_size=BATCH_SIZE, shuffle=True, num_workers=workers)
 
 
-def ours(cell: Cell, run_dir: Path) -> list[Any]:
+def ours(cell: Cell, run_dir: str) -> list[Any]:
     """Return the two callbacks that make a script resume."""
     from paddle_warm_callbacks import EveryNEpochs, EveryNSteps, PeriodicCheckpoint, WarmStartCallback
 
@@ -196,6 +221,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", required=True, help="name of the file of steps in --out")
     parser.add_argument("--with", dest="added", choices=["nothing", "ours", "naive"], required=True)
     parser.add_argument("--kill", action="store_true", help="die at the cell's moment")
+    parser.add_argument("--leave-out", choices=ITEMS, help="do not restore this item of the state")
     chosen = parser.parse_args(arguments)
     cell: Cell = chosen.cell
     out: Path = chosen.out
@@ -206,11 +232,13 @@ def main(arguments: list[str]) -> None:
     model, callbacks, fit = build(cell)
     added: list[Any] = []
     if chosen.added == "ours":
-        added = ours(cell, out / "run")
+        added = ours(cell, str(out / "run"))
     elif chosen.added == "naive":
         added = naive(model, fit, out / "naive")
+    if chosen.leave_out:
+        leave_out(chosen.leave_out)
     watching: list[Any] = [Recorder(out / chosen.steps)]
-    if chosen.kill and cell.kill == "write":
+    if chosen.kill and cell.kill.startswith("write"):
         die_in_a_write(cell)
     elif chosen.kill:
         watching.append(Killer(cell, out / "run"))
