@@ -7,7 +7,7 @@ understood is what it depends on.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +21,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config", "cli"),
     ("public names",),
 )
-# The modules that lie beside the rooms, and the package itself, which only re-exports.
-GROUND = frozenset({"errors", "progress", "arguments", "patterns"})
+# The modules that lie beside the rooms; the package itself, which only re-exports; and what `python -m` runs.
+GROUND = frozenset({"arguments", "errors", "patterns", "progress", "version"})
 PUBLIC = "__init__"
-ABOUT = {
-    "ground": "exceptions, positions, checks of arguments; standard library only",
-    "plan": "pure decisions over plain records; its subjects do not import each other",
-    "checkpoint": "bytes: numpy and fsspec, no Paddle",
-    "hapi": "the only room that knows Paddle's private names",
-    "callbacks": "one class a file: ask a plan, delegate",
-    "config": "configuration to callbacks",
-    "cli": "commands",
-    "public names": "import paddle_warm_callbacks: everything is imported when first touched",
-}
+RUN = "__main__"
 MAY_IMPORT_PADDLE = frozenset({"hapi", "callbacks"})
 MAY_KNOW_PRIVATE_NAMES = frozenset({"hapi"})
 PRIVATE_NAMES = frozenset(
@@ -83,7 +74,7 @@ class Module:
         """The room it lies in, or its own name if it lies in none that is known."""
         if self.name in GROUND:
             return "ground"
-        return "public names" if self.name == PUBLIC else self.name.split(".")[0]
+        return "public names" if self.name in (PUBLIC, RUN) else self.name.split(".")[0]
 
     @property
     def subject(self) -> str:
@@ -113,11 +104,11 @@ def _module(name: str, path: Path, package: str, known: frozenset[str]) -> Modul
     names: set[str] = set()
     calls: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        origins: list[tuple[str, str]] = []
         if isinstance(node, ast.Import):
-            _sort((alias.name for alias in node.names), package, known, imports, foreign)
+            origins = [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            origins = ["." if node.level else f"{node.module}.{alias.name}" for alias in node.names]
-            _sort(origins, package, known, imports, foreign)
+            origins = [(node.module or "" if not node.level else "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
         elif isinstance(node, ast.Name):
@@ -126,50 +117,51 @@ def _module(name: str, path: Path, package: str, known: frozenset[str]) -> Modul
             names.add(node.value)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             calls.add(node.func.id)
+        for origin, member in origins:
+            top, _, below = origin.partition(".")
+            if top == package:
+                imports.add(_imported(below, member, known))
+            else:
+                foreign.add(top or ".")
     return Module(name, frozenset(imports - {name}), frozenset(foreign), frozenset(names), frozenset(calls))
 
 
-def _sort(
-    origins: Iterable[str], package: str, known: frozenset[str], imports: set[str], foreign: set[str]
-) -> None:
-    for origin in origins:
-        top, _, rest = origin.partition(".")
-        if top != package:
-            foreign.add(top or ".")
-            continue
-        # "from package.room import x": x is a module, or something in the module before it.
-        parts = rest.split(".") if rest else []
-        module = next(
-            (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), PUBLIC
-        )
-        imports.add(module)
+def _imported(origin: str, member: str, known: frozenset[str]) -> str:
+    """Return the module that "from origin import member" needs: the member if it is one, or where it comes from."""
+    whole = ".".join(part for part in (origin, member) if part)
+    return whole if whole in known else origin or PUBLIC
 
 
 def problems(modules: Mapping[str, Module]) -> list[str]:
     """Return a sentence for everything that breaks the layers; none if the house stands as designed."""
-    found = [f"{name}: its room {module.room!r} is in no layer" for name, module in modules.items()
-             if layer(module.room) < 0]  # fmt: skip
+    found = []
     for name, module in modules.items():
-        for other in sorted(module.imports & modules.keys()):
-            found += _arrow_problems(module, modules[other])
-        found += _foreign_problems(name, module)
-    found += [f"a cycle: {' -> '.join([*loop, loop[0]])}" for loop in cycles(modules)]
-    return found
+        if layer(module.room) < 0:
+            found.append(f"{name}: its room {module.room!r} is in no layer")
+        for other in sorted(module.imports):
+            if other in modules:
+                found += arrow_problems(module, modules[other])
+            else:
+                found.append(f"{name} imports {other}, which is not there")
+        found += _foreign_problems(module)
+    return found + [f"a cycle: {' -> '.join([*loop, loop[0]])}" for loop in cycles(modules)]
 
 
-def _arrow_problems(module: Module, other: Module) -> list[str]:
+def arrow_problems(module: Module, other: Module) -> list[str]:
+    """Return what is wrong with one module importing another, if anything."""
     arrow = f"{module.name} -> {other.name}"
     below, above = layer(module.room), layer(other.room)
     if below < above:
         return [f"an arrow upward: {arrow} (layer {below} to {above})"]
     if below == above and module.room != other.room:
         return [f"an arrow sideways: {arrow} (both in layer {below})"]
-    if module.room == other.room == "plan" and "plan" != other.name and module.subject != other.subject:
+    if module.room == other.room == "plan" and module.subject != other.subject:
         return [f"an arrow sideways: {arrow} (subjects of plan do not import each other)"]
     return []
 
 
-def _foreign_problems(name: str, module: Module) -> list[str]:
+def _foreign_problems(module: Module) -> list[str]:
+    name = module.name
     found = [
         f"{name} imports {top}, which is no part of the package"
         for top in sorted(module.foreign & NEVER_IMPORTED)
@@ -196,13 +188,13 @@ def cycles(modules: Mapping[str, Module]) -> list[list[str]]:
 
     def visit(name: str, path: list[str]) -> None:
         if name in path:
-            found.append(path[path.index(name) :])
-            return
-        if name in done:
-            return
-        for other in sorted(modules[name].imports & modules.keys()):
-            visit(other, [*path, name])
-        done.add(name)
+            loop = path[path.index(name) :]
+            first = loop.index(min(loop))
+            found.append([*loop[first:], *loop[:first]])
+        elif name not in done:
+            for other in sorted(modules[name].imports & modules.keys()):
+                visit(other, [*path, name])
+            done.add(name)
 
     for name in modules:
         visit(name, [])

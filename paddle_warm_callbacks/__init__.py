@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from paddle_warm_callbacks.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from paddle_warm_callbacks.callbacks.periodic_checkpoint import PeriodicCheckpoint
     from paddle_warm_callbacks.callbacks.staged_unfreeze import StagedUnfreeze
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.plan.stages import Stage
     from paddle_warm_callbacks.plan.transplant import HeadTransplant
     from paddle_warm_callbacks.progress import Progress
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Checkpoint",

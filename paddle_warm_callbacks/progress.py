@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import Any
 
 from paddle_warm_callbacks.errors import InvalidArgumentError
 
@@ -33,7 +34,9 @@ class Progress:
         for name, value in asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InvalidArgumentError(
-                    f"{name} is not a position", where=f"Progress.{name}", received=repr(value),
+                    f"{name} is not a position",
+                    where=f"Progress.{name}",
+                    received=repr(value),
                     expected="an int of at least 0",
                 )
 
@@ -56,6 +59,8 @@ class Progress:
             return cls(record["global_step"], record["epoch"], record["step_in_epoch"])
         except KeyError as missing:
             raise InvalidArgumentError(
-                f"progress record lacks {missing}", where="Progress.from_json", received=str(dict(record)),
+                f"progress record lacks {missing}",
+                where="Progress.from_json",
+                received=str(dict(record)),
                 expected="global_step, epoch, step_in_epoch",
             ) from missing

@@ -12,7 +12,7 @@ from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import parallel, training_state
+from paddle_warm_callbacks.hapi import parallel, proof, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.preemption import SignalFlag
@@ -70,6 +70,7 @@ class PeriodicCheckpoint(FitCallback):
         on_error: str = "raise",
     ) -> None:
         super().__init__()
+        run_dir = proof.run_dir(run_dir)
         _require(save, SavePolicy, "save=", "EveryNEpochs(1) | EveryNSteps(500)")
         _require(keep, RetentionPolicy, "keep=", 'KeepLatest(3) | KeepBest("acc")')
         require_choice(on_error, "PeriodicCheckpoint(on_error=)", choices=("raise", "warn"))
@@ -85,6 +86,11 @@ class PeriodicCheckpoint(FitCallback):
         self.preempted_by: str | None = None
 
     # -- one fit -----------------------------------------------------------------------------------------------------
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Join the fit, with a witness where ``prove`` asks for one."""
+        super().set_params(params)
+        proof.Witness.join_if_asked(self.loop)
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
@@ -104,10 +110,12 @@ class PeriodicCheckpoint(FitCallback):
         self._store.begin(resumed.name if ours else None)
         if resumed is not None:
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
-        self._writer = BackgroundWriter(self._store, keep=self._keep, mirror=self._mirror, on_commit=self._committed)
+        self._writer = BackgroundWriter(
+            self._store, keep=self._keep, mirror=self._mirror, on_commit=self._committed
+        )
         if self._signal is not None:
-            self._signal.install()
-            loop.position.wrap_worker_init(self._signal.worker_init)
+            self._signal.install(self._save_while_waiting)
+            loop.wrap_worker_init(self._signal.worker_init)
 
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save if one is due, and after a signal: save and stop."""
@@ -208,6 +216,21 @@ class PeriodicCheckpoint(FitCallback):
 
     def _committed(self, event: SaveEvent) -> None:
         self.events.append(event)
+
+    def _save_while_waiting(self) -> None:
+        """Save at once if a signal comes while training waits for data; called in the thread that reads signals."""
+        loop = self.loop
+        if loop is None:
+            return
+        with loop.between_steps:
+            if not loop.awaiting_batch or loop.window_open:
+                return  # a step is running: its end is the next occasion
+            try:
+                if self._last is None or self._last.progress != loop.progress:
+                    self._commit(loop, {}, epoch_completed=loop.progress.step_in_epoch == 0)
+                self._writer.wait()
+            except CheckpointWriteError as error:
+                logger.error("a checkpoint was lost: %s", error)
 
     def _stop(self, loop: FitLoop) -> None:
         assert self._signal is not None

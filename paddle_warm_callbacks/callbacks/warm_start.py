@@ -10,7 +10,7 @@ from paddle_warm_callbacks.arguments import require_choice, require_number
 from paddle_warm_callbacks.checkpoint.source import open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import resume, training_state, warm_start
+from paddle_warm_callbacks.hapi import proof, resume, training_state, warm_start
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.patterns import compile_patterns
@@ -97,7 +97,7 @@ class WarmStartCallback(FitCallback):
             )
         require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
         self._source = source
-        self._run_dir = run_dir
+        self._run_dir = None if run_dir is None else proof.run_dir(run_dir)
         self._resume_from = resume_from
         self._head = head
         self._include = None if include is None else compile_patterns(include, "WarmStartCallback(include=)")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, Mapping, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,7 +15,7 @@ _GENERATOR = "__generator__"
 _TENSOR = "__tensor__"
 
 
-def capture(target: Any, skip: Tuple[str, ...] = ()) -> Dict[str, Any]:
+def capture(target: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the attributes of ``target`` that are plain values, arrays, tensors, containers, or random generators.
 
     Args:
@@ -28,9 +29,9 @@ def capture(target: Any, skip: Tuple[str, ...] = ()) -> Dict[str, Any]:
     return capture_mapping(getattr(target, "__dict__", {}), skip)
 
 
-def capture_mapping(values: Mapping[str, Any], skip: Tuple[str, ...] = ()) -> Dict[str, Any]:
+def capture_mapping(values: Mapping[str, Any], skip: tuple[str, ...] = ()) -> dict[str, Any]:
     """Do for a dictionary's items what :func:`capture` does for an object's attributes."""
-    captured: Dict[str, Any] = {}
+    captured: dict[str, Any] = {}
     for name, value in values.items():
         if name in skip:
             continue
@@ -47,7 +48,7 @@ def restore(target: Any, captured: Mapping[str, Any]) -> None:
         restore_mapping(vars(target), captured)
 
 
-def restore_mapping(values: Dict[str, Any], captured: Mapping[str, Any]) -> None:
+def restore_mapping(values: dict[str, Any], captured: Mapping[str, Any]) -> None:
     """Do for a dictionary's items what :func:`restore` does for an object's attributes."""
     for name, encoded in captured.items():
         value = jsonvalue.decode(encoded)
@@ -60,8 +61,12 @@ def restore_mapping(values: Dict[str, Any], captured: Mapping[str, Any]) -> None
 
 
 def kind_name(value: Any) -> str:
-    """Return the name of an object's class, of nested learning-rate schedules all of them: ``LinearWarmup(CosineDecay)``."""
-    nested = [kind_name(inner) for inner in vars(value).values() if isinstance(inner, paddle.optimizer.lr.LRScheduler)]
+    """Return the name of an object's class; of nested learning-rate schedules all: ``LinearWarmup(CosineDecay)``."""
+    nested = [
+        kind_name(inner)
+        for inner in vars(value).values()
+        if isinstance(inner, paddle.optimizer.lr.LRScheduler)
+    ]
     return type(value).__name__ + (f"({', '.join(nested)})" if nested else "")
 
 

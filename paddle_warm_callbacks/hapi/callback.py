@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any
 
 import paddle
 
@@ -24,10 +24,10 @@ class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop: Optional[FitLoop] = None
+        self.loop: FitLoop | None = None
 
-    def set_params(self, params: Dict[str, Any]) -> None:
-        """Keep Paddle's parameters and join the fit that hands them out (``evaluate`` and ``predict`` are not joined)."""
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Keep the parameters and join the fit that hands them out; ``evaluate`` and ``predict`` are not joined."""
         super().set_params(params)
         self.loop = FitLoop.join(self)
 
@@ -46,13 +46,13 @@ class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is
     def step_starting(self, loop: FitLoop) -> None:
         """Act between a batch's loading and its forward pass; ``loop.progress`` is this step."""
 
-    def step_ended(self, loop: FitLoop, logs: Dict[str, Any]) -> None:
+    def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Act after a step and every callback's ``on_train_batch_end``; ``loop.progress`` counts the step."""
 
-    def epoch_completed(self, loop: FitLoop, logs: Dict[str, Any], eval_logs: Optional[Dict[str, Any]]) -> None:
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Act after an epoch and its evaluation; ``loop.progress`` is the start of the next. No evaluation: None."""
 
-    def fit_ended(self, loop: FitLoop, logs: Dict[str, Any]) -> None:
+    def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Act at the normal end, after every callback's ``on_train_end``."""
 
     def fit_closed(self, loop: FitLoop) -> None:

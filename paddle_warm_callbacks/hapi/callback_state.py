@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import paddle
 
@@ -11,14 +12,14 @@ from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import attributes
 
 # Paddle's own callbacks have no state_dict. What they count, and nothing that the user configures.
-_COUNTED: Tuple[Tuple[type, Tuple[str, ...]], ...] = (
+_COUNTED: tuple[tuple[type, tuple[str, ...]], ...] = (
     (paddle.callbacks.EarlyStopping, ("best_value", "wait_epoch", "stopped_epoch")),
     (paddle.callbacks.ReduceLROnPlateau, ("best", "wait", "cooldown_counter", "epoch")),
     (paddle.callbacks.VisualDL, ("train_step", "epoch")),
 )
 
 
-def capture(callbacks: Sequence[Any]) -> Dict[str, Any]:
+def capture(callbacks: Sequence[Any]) -> dict[str, Any]:
     """Return the state of every callback that has one, by class name and number among its class.
 
     A callback has state if it defines ``state_dict`` and ``load_state_dict``, or is Paddle's EarlyStopping,
@@ -27,14 +28,16 @@ def capture(callbacks: Sequence[Any]) -> Dict[str, Any]:
     Raises:
         InvalidArgumentError: A ``state_dict`` holds something other than plain values, arrays and containers of them.
     """
-    states: Dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for key, callback in _named(callbacks):
         if _own(callback):
             try:
                 states[key] = jsonvalue.encode(callback.state_dict())
             except jsonvalue.NotEncodable as error:
                 raise InvalidArgumentError(
-                    "a callback's state cannot be saved", where=f"{key}.state_dict()", received=str(error),
+                    "a callback's state cannot be saved",
+                    where=f"{key}.state_dict()",
+                    received=str(error),
                     expected="None, numbers, strings, bytes, arrays, and lists, tuples, dicts or sets of them",
                     remedy="return such values from state_dict() and build the object again in load_state_dict()",
                 ) from error
@@ -44,7 +47,7 @@ def capture(callbacks: Sequence[Any]) -> Dict[str, Any]:
     return states
 
 
-def restore(callbacks: Sequence[Any], states: Mapping[str, Any]) -> List[str]:
+def restore(callbacks: Sequence[Any], states: Mapping[str, Any]) -> list[str]:
     """Give each callback its state back; return a note for every state whose callback is gone, and the reverse."""
     notes = []
     live = dict(_named(callbacks))
@@ -62,8 +65,8 @@ def restore(callbacks: Sequence[Any], states: Mapping[str, Any]) -> List[str]:
     return notes
 
 
-def _named(callbacks: Sequence[Any]) -> Iterator[Tuple[str, Any]]:
-    seen: Dict[str, int] = {}
+def _named(callbacks: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    seen: dict[str, int] = {}
     for callback in callbacks:
         name = type(callback).__name__
         seen[name] = seen.get(name, 0) + 1
@@ -71,8 +74,10 @@ def _named(callbacks: Sequence[Any]) -> Iterator[Tuple[str, Any]]:
 
 
 def _own(callback: Any) -> bool:
-    return callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None))
+    return callable(getattr(callback, "state_dict", None)) and callable(
+        getattr(callback, "load_state_dict", None)
+    )
 
 
-def _counted(callback: Any) -> Tuple[str, ...]:
+def _counted(callback: Any) -> tuple[str, ...]:
     return next((names for kind, names in _COUNTED if isinstance(callback, kind)), ())

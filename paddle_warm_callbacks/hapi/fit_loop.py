@@ -1,8 +1,8 @@
 """Where a running ``Model.fit`` is: its position, its loader, and events that come after every other callback.
 
 A callback joins from ``set_params``, the last call before ``on_train_begin``: :meth:`FitLoop.join` finds the calling
-``Model.fit`` by walking the frames (there is no public route) and puts one tail callback at the end of its list. The tail
-sees each event last, so what it reports has Paddle's own ``LRScheduler`` behind it, and it passes the gate
+``Model.fit`` by walking the frames (there is no public route) and puts one tail callback at the end of its list. The
+tail sees each event last, so what it reports has Paddle's own ``LRScheduler`` behind it, and it passes the gate
 (:mod:`paddle_warm_callbacks.hapi.gate`) only when everyone's ``on_train_begin`` has succeeded.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import weakref
+from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable
 
 import paddle
 from paddle.hapi.callbacks import CallbackList
@@ -23,17 +25,27 @@ from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.progress import Progress
 
 if TYPE_CHECKING:
-    from paddle_warm_callbacks.hapi.callback import FitCallback
     from paddle_warm_callbacks.plan.report import RestoreReport
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
 # What fit and _run_one_epoch must look like for the gate to be right; semantically the same in Paddle 2.6, 3.0 and 3.3.
-_FIT_LOCALS = ("train_loader", "eval_loader", "do_eval", "eval_freq", "epochs", "num_iters", "accumulate_grad_batches")
+_FIT_LOCALS = (
+    "train_loader",
+    "eval_loader",
+    "do_eval",
+    "eval_freq",
+    "epochs",
+    "num_iters",
+    "accumulate_grad_batches",
+)
 _FIT_CALLS = ("range", "_run_one_epoch", "stop_training", "on_epoch_begin", "on_epoch_end")
 _EPOCH_LOCALS = ("data_loader", "callbacks", "mode", "logs")
 _EPOCH_CALLS = ("enumerate", "_reset_metrics", "on_batch_end")
+# A paddle_warm_callbacks.hapi.callback.FitCallback: its hooks are what the loop tells. That module imports this one.
+Listener = Any
 
+_NO_MORE = object()
 # What a seed is derived for, where Paddle's own generator cannot be saved.
 _EPOCH, _STEP = 0, 1
 
@@ -56,40 +68,47 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         report: What the start restored, once ``WarmStartCallback`` has acted; else None.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         resumed_from: The checkpoint that was resumed, or None.
+        awaiting_batch: True while training waits for a batch.
+        between_steps: A lock: while another thread holds it, training does not go on from such a wait, so that with
+            ``awaiting_batch`` True that thread may read the state.
     """
 
-    def __init__(self, cbks: Any, model: Any, fit_locals: Dict[str, Any]) -> None:
+    def __init__(self, cbks: Any, model: Any, fit_locals: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
         self.network = model.network
         self.optimizer = model._optimizer
         self.progress = Progress()
-        self.report: Optional[RestoreReport] = None
-        self.parent: Optional[str] = None
+        self.report: RestoreReport | None = None
+        self.parent: str | None = None
         self.resumed_from: Any = None
-        self.reseed_from: Optional[int] = None
+        self.reseed_from: int | None = None
         self.finished = False
         self.stopping = False
         self.train_loader = fit_locals["train_loader"]
         self.epochs = int(fit_locals["epochs"])
-        self.num_iters: Optional[int] = fit_locals["num_iters"]
+        self.num_iters: int | None = fit_locals["num_iters"]
         self.accumulate = int(fit_locals["accumulate_grad_batches"])
-        self.steps_per_epoch: Optional[int] = model._len_data_loader(self.train_loader)
+        self.steps_per_epoch: int | None = model._len_data_loader(self.train_loader)
         self._eval_freq = int(fit_locals["eval_freq"]) if fit_locals["do_eval"] else None
-        self._joined: List[FitCallback] = []
-        self._position: Optional[LoaderPosition] = None
+        self._eval_loader = fit_locals["eval_loader"]
+        self._users_eval_init: tuple[Any, Any] | None = None
+        self._joined: list[Listener] = []
+        self._position: LoaderPosition | None = None
         # Weak, because the list holds this tail: a strong cycle would outlive fit until the next garbage collection.
         self._cbks = weakref.ref(cbks)
+        self.between_steps = threading.Lock()
+        self.awaiting_batch = False
         self._finalizer = weakref.finalize(cbks, self._close)
         self._finalizer.atexit = False
-        self._epoch_logs: Dict[str, Any] = {}
+        self._epoch_logs: dict[str, Any] = {}
         self._evaluating = False
         self._closed = False
 
     # -- joining ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def join(cls, callback: FitCallback) -> Optional[FitLoop]:
+    def join(cls, callback: Listener) -> FitLoop | None:
         """Return the loop of the ``Model.fit`` that is calling ``callback.set_params`` now, joined to it.
 
         Returns:
@@ -108,23 +127,27 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             loop = cls(cbks, model, fit_locals)
             # A new list, for the old one is being iterated by this very call of set_params.
             cbks.callbacks = [*cbks.callbacks, loop]
-        loop._joined.append(callback)
-        loop._joined.sort(key=lambda joined: joined.order)
+        loop._add(callback)
         return loop
 
+    def join_once(self, callback: Listener) -> None:
+        """Let ``callback`` hear our events too, unless one of its class does already; Paddle's it does not hear."""
+        if not any(type(joined) is type(callback) for joined in self._joined):
+            self._add(callback)
+
     @property
-    def callbacks(self) -> List[Any]:
+    def callbacks(self) -> list[Any]:
         """All callbacks of this fit in calling order, Paddle's own included, this tail excluded."""
         cbks = self._cbks()
         return [] if cbks is None else [c for c in cbks.callbacks if c is not self]
 
     @property
-    def others(self) -> List[Any]:
+    def others(self) -> list[Any]:
         """The callbacks of this fit that are not ours."""
         return [callback for callback in self.callbacks if callback not in self._joined]
 
     @property
-    def logs(self) -> Dict[str, Any]:
+    def logs(self) -> dict[str, Any]:
         """The one dictionary that ``_run_one_epoch`` uses for its logs: live, shared by train and evaluation."""
         shared = paddle.Model._run_one_epoch.__defaults__[0]
         assert isinstance(shared, dict)
@@ -149,6 +172,13 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 self.reseed_from = rng.paddle_seed()
         return self._position
 
+    def wrap_worker_init(self, wrapper: Callable[[Any], Callable[[int], None]]) -> None:
+        """Have the worker processes of the train and evaluation loaders start with ``wrapper(worker_init_fn)``."""
+        self.position.wrap_worker_init(wrapper)
+        if getattr(self._eval_loader, "num_workers", 0):
+            self._users_eval_init = (self._eval_loader, self._eval_loader.worker_init_fn)
+            self._eval_loader.worker_init_fn = wrapper(self._eval_loader.worker_init_fn)
+
     def stop_now(self) -> None:
         """End training after the current step: no ``on_epoch_end`` or evaluation follows, ``on_train_end`` does."""
         self.stopping = True
@@ -167,8 +197,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             if self._finished():
                 yield from self._nothing_left()
             else:
-                for epoch in range(self.progress.epoch, epochs):
-                    yield epoch
+                yield from range(self.progress.epoch, epochs)
             completed = True
         finally:
             self._unmute()
@@ -190,7 +219,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         if cbks is not None and cbks.callbacks:
             self._muted, cbks.callbacks = cbks.callbacks, []
             for _ in ("train", "eval"):
-                self._arm_epoch(lambda loader: iter(()))
+                self._arm_epoch(lambda _loader: iter(()))
 
     def _unmute(self) -> None:
         cbks = self._cbks()
@@ -201,7 +230,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _arm_epoch(self, replacement: Callable[[Any], Any]) -> None:
         gate.arm("enumerate", paddle.Model._run_one_epoch.__code__, "callbacks", self._cbks(), replacement)
 
-    def _numbered_batches(self, loader: Any) -> Iterator[Tuple[int, Any]]:
+    def _numbered_batches(self, loader: Any) -> Iterator[tuple[int, Any]]:
         """Stand in for ``enumerate(data_loader)`` of one training epoch."""
         first = self.progress.step_in_epoch
         if self.reseed_from is not None:
@@ -210,7 +239,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         batches = iter(loader if unpositioned else self.position.batches(loader, first))
         ended = False
         try:
-            for step, data in enumerate(batches, first):
+            for step, data in enumerate(self._awaited(batches), first):
                 if self.reseed_from is not None:
                     rng.reseed(self.reseed_from, _STEP, self.progress.global_step)
                 self._tell("step_starting")
@@ -220,9 +249,28 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                     return
             ended = True
         finally:
+            if self._position is not None:
+                self._position.epoch_over()
             # An exception in a step leaves the loader's worker processes behind; hapi never ends them.
-            if not ended and hasattr(batches, "_try_shutdown_all") and not getattr(loader, "_persistent_workers", False):
+            if (
+                not ended
+                and hasattr(batches, "_try_shutdown_all")
+                and not getattr(loader, "_persistent_workers", False)
+            ):
                 batches._try_shutdown_all()
+
+    def _awaited(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Say when the state is at rest, and wait, once a batch has come, for whoever is reading it."""
+        while True:
+            self.awaiting_batch = True
+            try:
+                data = next(batches, _NO_MORE)
+            finally:
+                with self.between_steps:
+                    self.awaiting_batch = False
+            if data is _NO_MORE:
+                return
+            yield data
 
     # -- events, each received after all other callbacks had theirs -------------------------------------------------
 
@@ -272,9 +320,13 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         finally:
             self._close()
 
-    def _complete_epoch(self, eval_logs: Optional[Dict[str, Any]]) -> None:
+    def _complete_epoch(self, eval_logs: dict[str, Any] | None) -> None:
         self.progress = self.progress.after_epoch()
         self._tell("epoch_completed", self._epoch_logs, eval_logs)
+
+    def _add(self, callback: Listener) -> None:
+        self._joined.append(callback)
+        self._joined.sort(key=lambda joined: joined.order)
 
     def _tell(self, hook: str, *args: Any) -> None:
         for callback in self._joined:
@@ -291,14 +343,17 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             gate.disarm(cbks)
         if self._position is not None:
             self._position.close()
+        if self._users_eval_init is not None:
+            loader, worker_init_fn = self._users_eval_init
+            loader.worker_init_fn = worker_init_fn
         if self.stopping:
             self.model.stop_training = False  # fit never resets it: a later fit would end after one epoch
         already_failing = sys.exc_info()[1] is not None
-        first: Optional[Exception] = None
+        first: Exception | None = None
         for callback in reversed(self._joined):
             try:
                 callback.fit_closed(self)
-            except Exception as error:  # noqa: BLE001  # every callback must get its turn to undo
+            except Exception as error:  # every callback must get its turn to undo
                 logger.error("%s could not close: %s", type(callback).__name__, error)
                 first = first or error
             callback.loop = None
@@ -306,10 +361,10 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             raise first
 
 
-def _calling_fit() -> Optional[Tuple[Any, Any, Dict[str, Any]]]:
-    """Return the callback list, the model and the locals of the innermost ``Model.fit`` that is setting callbacks up."""
+def _calling_fit() -> tuple[Any, Any, dict[str, Any]] | None:
+    """Return the callback list, the model and the locals of the ``Model.fit`` that is setting callbacks up."""
     cbks: Any = None
-    frame: Optional[FrameType] = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if cbks is None and isinstance(frame.f_locals.get("self"), CallbackList):
             cbks = frame.f_locals["self"]
@@ -323,25 +378,30 @@ def _calling_fit() -> Optional[Tuple[Any, Any, Dict[str, Any]]]:
 
 def _refuse_unknown_fit() -> None:
     remedy = (
-        "use a Paddle this release was tested with (2.6, 3.0, 3.3), or train without these callbacks and continue at epoch "
-        "boundaries: load the checkpoint with Model.load and pass fit the epochs that remain"
+        "use a Paddle this release was tested with (2.6, 3.0, 3.3), or train without these callbacks and continue at "
+        "epoch boundaries: load the checkpoint with Model.load and pass fit the epochs that remain"
     )
     if not paddle.in_dynamic_mode():
         raise UnsupportedFitError(
-            "static graph mode is not supported", where="Model.fit", received="paddle.enable_static()",
-            expected="dynamic graph mode, Paddle's default", remedy="call paddle.disable_static() before building the model",
+            "static graph mode is not supported",
+            where="Model.fit",
+            received="paddle.enable_static()",
+            expected="dynamic graph mode, Paddle's default",
+            remedy="call paddle.disable_static() before building the model",
         )
     for function, names, calls in (
         (paddle.Model.fit, _FIT_LOCALS, _FIT_CALLS),
         (paddle.Model._run_one_epoch, _EPOCH_LOCALS, _EPOCH_CALLS),
     ):
         code: CodeType = function.__code__
-        missing = [n for n in names if n not in code.co_varnames] + [n for n in calls if n not in code.co_names]
+        missing = [n for n in names if n not in code.co_varnames] + [
+            n for n in calls if n not in code.co_names
+        ]
         if missing:
             raise UnsupportedFitError(
                 f"this Model.{function.__name__} is not one we know how to position",
                 where=f"paddle {paddle.__version__}, paddle.hapi.model.Model.{function.__name__}",
-                received=f"no {', '.join(missing)} in it", expected="the fit of Paddle 2.6 to 3.3", remedy=remedy,
+                received=f"no {', '.join(missing)} in it",
+                expected="the fit of Paddle 2.6 to 3.3",
+                remedy=remedy,
             )
-
-

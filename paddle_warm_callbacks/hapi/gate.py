@@ -1,10 +1,10 @@
 """The one gate into ``Model.fit``: what its ``range(epochs)`` and ``enumerate(data_loader)`` return, once.
 
 ``Model.fit`` starts at epoch 0 and step 0 and offers no way to say otherwise: its epoch numbers come from
-``range(epochs)`` and its step numbers from ``enumerate(data_loader)`` inside ``_run_one_epoch``. Both names are looked up
-in the globals of ``paddle.hapi.model`` when they are called. An :func:`arm` puts a stand-in there that answers exactly one
-call, the one made by the frame it was armed for, and is gone with it; any other caller, in any thread, gets the builtin.
-Skipped epochs therefore never exist: every number, length and flag that follows is Paddle's own.
+``range(epochs)`` and its step numbers from ``enumerate(data_loader)`` inside ``_run_one_epoch``. Both names are looked
+up in the globals of ``paddle.hapi.model`` when they are called. An :func:`arm` puts a stand-in there that answers
+exactly one call, the one made by the frame it was armed for, and is gone with it; any other caller, in any thread, gets
+the builtin. Skipped epochs therefore never exist: every number, length and flag that follows is Paddle's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import builtins
 import sys
 import threading
 from types import CodeType, FrameType
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import paddle.hapi.model as hapi_model
 
@@ -31,7 +31,7 @@ class _Arm(NamedTuple):
 
 
 _lock = threading.Lock()
-_armed: Dict[str, List[_Arm]] = {}
+_armed: dict[str, list[_Arm]] = {}
 
 
 def arm(name: str, code: CodeType, local: str, value: object, replacement: Replacement) -> None:
@@ -56,7 +56,7 @@ def disarm(value: object) -> None:
             _keep(name, [arm_ for arm_ in _armed[name] if arm_.value is not value])
 
 
-def armed_names() -> List[str]:
+def armed_names() -> list[str]:
     """Return the builtins that ``paddle.hapi.model`` shadows at this moment; empty outside of a fit."""
     with _lock:
         return sorted(_armed)
@@ -81,7 +81,7 @@ def _take(name: str, frame: FrameType) -> _Arm | None:
         return found
 
 
-def _keep(name: str, arms: List[_Arm]) -> None:
+def _keep(name: str, arms: list[_Arm]) -> None:
     if arms:
         _armed[name] = arms
     else:

@@ -1,16 +1,17 @@
 """Where the train loader stands, and how a fresh one gets there without loading what was already trained on.
 
-A position inside an epoch is found again by index work alone: the random state at the epoch's start is put back, the batch
-sampler is iterated over the indices that are done, and then the random state of the moment takes over. Which moment
-that is depends on who draws: a DataLoader without workers reads ahead in a thread of this process, so the state is
-recorded just before each batch is fetched; with workers the state inside each worker is recorded as well
+A position inside an epoch is found again by index work alone: the random state at the epoch's start is put back, the
+batch sampler is iterated over the indices that are done, and then the random state of the moment takes over. Which
+moment that is depends on who draws: a DataLoader without workers reads ahead in a thread of this process, so the state
+is recorded just before each batch is fetched; with workers the state inside each worker is recorded as well
 (:mod:`paddle_warm_callbacks.hapi.worker_rng`). Loaders without a batch sampler are positioned by their own
 ``state_dict`` if they have one, else by consuming what is skipped.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, Optional
 
 from paddle.io import DataLoader, IterableDataset
 from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
@@ -18,7 +19,7 @@ from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
 from paddle_warm_callbacks.hapi import attributes, rng
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
 
-State = Dict[str, Any]
+State = dict[str, Any]
 WorkerInit = Optional[Callable[[int], Any]]
 WorkerInitWrapper = Callable[[WorkerInit], Callable[[int], None]]
 
@@ -38,17 +39,20 @@ class LoaderPosition:
         by_index = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
         self._indexed = by_index and loader.batch_sampler is not None
         self._own_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
-        self._restored: Optional[State] = None
+        self._restored: State | None = None
         self._epoch_start: State = {}
-        self._recording: Optional[RecordingSampler] = None
-        self._worker_init_wrappers: List[WorkerInitWrapper] = []
+        self._underway = False
+        self._recording: RecordingSampler | None = None
+        self._worker_init_wrappers: list[WorkerInitWrapper] = []
         self._initial = self._sampler_attributes()
         if self._own_state:
             self.how = "the loader's own state_dict"
         elif self._indexed:
             self.how = "index work only, nothing loaded twice"
         else:
-            self.how = "the skipped batches are loaded again and dropped: slow (no batch sampler, no state_dict)"
+            self.how = (
+                "the skipped batches are loaded again and dropped: slow (no batch sampler, no state_dict)"
+            )
 
     def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
         """Return the position as plain values and arrays.
@@ -62,12 +66,15 @@ class LoaderPosition:
         state: State = {"now": rng.capture(), "exhausted": epoch_ended}
         if self._own_state:
             state["loader"] = self._loader.state_dict()
-        if step_in_epoch == 0 or epoch_ended:
+        if step_in_epoch == 0 and self._underway:
+            # The epoch's first batch is being read, which has drawn already.
+            state["now"], state["sampler"] = self._epoch_start["rng"], self._epoch_start["sampler"]
+        elif step_in_epoch == 0 or epoch_ended:
             state["sampler"] = self._changed_attributes()
         else:
             state["epoch_start"] = self._epoch_start
         if self._recording is not None:
-            state.update(self._recording.capture(step_in_epoch, epoch_ended))
+            state.update(self._recording.capture(step_in_epoch, epoch_ended, self._underway))
         return state
 
     def restore(self, state: Mapping[str, Any], step_in_epoch: int) -> None:
@@ -81,8 +88,12 @@ class LoaderPosition:
         """Iterate one epoch of ``loader`` from its batch ``first`` on: fit's stand-in for the loader itself."""
         restored, self._restored = self._restored, None
         if restored is not None and restored["exhausted"]:
-            self._restored = {**restored, "exhausted": False}  # what it says of the workers is for the next epoch
+            self._restored = {
+                **restored,
+                "exhausted": False,
+            }  # what it says of the workers is for the next epoch
             return ()
+        self._underway = True
         if restored is None or first == 0:
             self._epoch_start = {"rng": rng.capture(), "sampler": self._changed_attributes()}
         else:
@@ -97,6 +108,10 @@ class LoaderPosition:
             return self._from_replay(loader, first, restored)
         return self._from_indices(loader, first, restored)
 
+    def epoch_over(self) -> None:
+        """Take note that the epoch's last batch was taken, or that the epoch was left."""
+        self._underway = False
+
     def wrap_worker_init(self, wrapper: WorkerInitWrapper) -> None:
         """Have worker processes start with ``wrapper(worker_init_fn)`` instead of the user's ``worker_init_fn``."""
         self._worker_init_wrappers.append(wrapper)
@@ -108,7 +123,7 @@ class LoaderPosition:
             iterator._batch_sampler = self._recording.inner
         self._recording = None
 
-    def _from_own_state(self, loader: Any, restored: Optional[State]) -> Iterator[Any]:
+    def _from_own_state(self, loader: Any, restored: State | None) -> Iterator[Any]:
         if restored is not None:
             loader.load_state_dict(restored["loader"])
         iterator = iter(loader)
@@ -116,7 +131,7 @@ class LoaderPosition:
             rng.restore(restored["now"])
         return iterator
 
-    def _from_consumption(self, loader: Any, first: int, restored: Optional[State]) -> Iterator[Any]:
+    def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
         iterator = self._iterator(loader, {}) if isinstance(loader, DataLoader) else iter(loader)
         for _ in range(first):
             next(iterator, None)
@@ -127,14 +142,14 @@ class LoaderPosition:
 
     def _from_replay(self, loader: Any, first: int, restored: State) -> Iterator[Any]:
         """Let the workers load the skipped batches again: exact, for workers whose random state was not recorded."""
-        self.how = "the skipped batches are loaded again by the workers and dropped: slow (their random state is not known)"
+        self.how = "the workers load the skipped batches again: slow (their random state is not known)"
         iterator = self._from_indices(loader, 0, None)
         for _ in range(first):
             next(iterator, None)
         rng.restore(restored["now"])
         return iterator
 
-    def _from_indices(self, loader: Any, first: int, restored: Optional[State]) -> Iterator[Any]:
+    def _from_indices(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
         recording = self._recording
         if recording is None:
             recording = self._recording = RecordingSampler(loader, (restored or {}).get("workers"))
@@ -142,17 +157,19 @@ class LoaderPosition:
         if getattr(loader, "_iterator", None) is not None:  # persistent workers, started in an epoch before
             loader._iterator._batch_sampler = recording
             return iter(loader)
-        replaced: Dict[str, Any] = {"batch_sampler": recording}
+        replaced: dict[str, Any] = {"batch_sampler": recording}
         if recording.workers is not None:
             default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
             replaced["collate_fn"] = recording.workers.collate(loader.collate_fn or default)
             replaced["worker_init_fn"] = recording.workers.worker_init(loader.worker_init_fn)
         iterator = self._iterator(loader, replaced)
         if restored is not None and first > 0 and loader.num_workers > 0:
-            rng.restore(restored["now"])  # the indices read ahead are drawn; from here on it is the training's turn
+            rng.restore(
+                restored["now"]
+            )  # the indices read ahead are drawn; from here on it is the training's turn
         return iterator
 
-    def _iterator(self, loader: Any, replaced: Dict[str, Any]) -> Iterator[Any]:
+    def _iterator(self, loader: Any, replaced: dict[str, Any]) -> Iterator[Any]:
         """Let ``loader`` build its iterator, and fork its workers, with some of its attributes replaced meanwhile."""
         if getattr(loader, "num_workers", 0) and self._worker_init_wrappers:
             worker_init = replaced.get("worker_init_fn", loader.worker_init_fn)

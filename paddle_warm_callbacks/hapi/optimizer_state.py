@@ -7,10 +7,10 @@ accumulator is known by its parameter's structured name and its own kind (``fc.w
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-import paddle
 from paddle.base import framework
 from paddle.base.layer_helper import LayerHelper
 from paddle.optimizer.lr import LRScheduler
@@ -53,10 +53,12 @@ def slots(network: Any, optimizer: Any) -> Iterator[Slot]:
                 yield Slot(owners[owner], _plain_kind(optimizer, kind), tensor.name, tensor)
 
 
-def native_state(network: Any, optimizer: Any, arrays: Mapping[Tuple[str, str], np.ndarray]) -> Dict[str, Any]:
-    """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()`` would be: a ``.pdopt``'s content."""
-    native: Dict[str, Any] = {}
-    masters: Dict[str, Any] = {}
+def native_state(
+    network: Any, optimizer: Any, arrays: Mapping[tuple[str, str], np.ndarray]
+) -> dict[str, Any]:
+    """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()``: a ``.pdopt``'s content."""
+    native: dict[str, Any] = {}
+    masters: dict[str, Any] = {}
     for slot in slots(network, optimizer):
         (masters if slot.kind == MASTER else native)[slot.key] = arrays[slot.parameter, slot.kind]
     if masters:
@@ -68,24 +70,22 @@ def native_state(network: Any, optimizer: Any, arrays: Mapping[Tuple[str, str], 
     return native
 
 
-def key_table(network: Any, optimizer: Any) -> List[Tuple[str, str, str]]:
-    """Return (key in ``.pdopt``, parameter, kind) of every slot: what makes a native file readable by structured names."""
+def key_table(network: Any, optimizer: Any) -> list[tuple[str, str, str]]:
+    """Return (key in ``.pdopt``, parameter, kind) of every slot, which makes a native file readable by name."""
     return [(slot.key, slot.parameter, slot.kind) for slot in slots(network, optimizer)]
 
 
 def by_structured_name(
-    native: Mapping[str, Any], table: List[Tuple[str, str, str]]
-) -> Dict[Tuple[str, str], np.ndarray]:
+    native: Mapping[str, Any], table: list[tuple[str, str, str]]
+) -> dict[tuple[str, str], np.ndarray]:
     """Look a ``.pdopt``'s content up through its :func:`key_table`."""
     masters = native.get("master_weights", {})
-    return {
-        (parameter, kind): (masters if kind == MASTER else native)[key] for key, parameter, kind in table
-    }
+    return {(parameter, kind): (masters if kind == MASTER else native)[key] for key, parameter, kind in table}
 
 
 def restore(
-    network: Any, optimizer: Any, arrays: Mapping[Tuple[str, str], np.ndarray]
-) -> Tuple[List[str], List[Tuple[str, str]]]:
+    network: Any, optimizer: Any, arrays: Mapping[tuple[str, str], np.ndarray]
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Put accumulators and master weights back, by structured name, into a fresh or a live optimizer.
 
     Args:
@@ -94,13 +94,13 @@ def restore(
         arrays: By (parameter, kind).
 
     Returns:
-        Names of parameters restored, and (name, reason) of those that start fresh although something was saved for them.
+        Names of parameters restored; (name, reason) of those that start fresh although something was saved.
     """
     live = dict(network.named_parameters())
-    saved: Dict[str, Dict[str, np.ndarray]] = {}
+    saved: dict[str, dict[str, np.ndarray]] = {}
     for (name, kind), array in arrays.items():
         saved.setdefault(name, {})[kind] = array
-    reset: List[Tuple[str, str]] = []
+    reset: list[tuple[str, str]] = []
     for name in list(saved):
         if name not in live:
             reset.append((name, "no such parameter in the network"))
@@ -108,7 +108,7 @@ def restore(
     forget(network, optimizer, [name for name in live if name not in saved])
     optimizer._accumulators_holder = {}
     create(optimizer, [live[name] for name in saved])
-    held: Dict[str, Dict[str, Any]] = {}
+    held: dict[str, dict[str, Any]] = {}
     for slot in slots(network, optimizer):
         held.setdefault(slot.parameter, {})[slot.kind] = slot.tensor
     restored = []
@@ -124,7 +124,7 @@ def restore(
     return restored, reset
 
 
-def create(optimizer: Any, parameters: List[Any]) -> None:
+def create(optimizer: Any, parameters: list[Any]) -> None:
     """Create the accumulators of ``parameters`` now, as their first step would; existing ones are left as they are."""
     if not parameters:
         return
@@ -134,8 +134,8 @@ def create(optimizer: Any, parameters: List[Any]) -> None:
     optimizer._create_accumulators(block, parameters)
 
 
-def forget(network: Any, optimizer: Any, names: List[str]) -> None:
-    """Drop the accumulators and master weights of the parameters in ``names``: their next step starts from fresh ones."""
+def forget(network: Any, optimizer: Any, names: list[str]) -> None:
+    """Drop accumulators and master weights of the parameters in ``names``: their next step starts from fresh ones."""
     dropped = set(names)
     live = {name: parameter.name for name, parameter in network.named_parameters()}
     gone = {slot.tensor.name for slot in slots(network, optimizer) if slot.parameter in dropped}
@@ -144,22 +144,23 @@ def forget(network: Any, optimizer: Any, names: List[str]) -> None:
     for by_owner in optimizer._accumulators.values():
         for owner in [owner for owner, tensor in by_owner.items() if tensor.name in gone]:
             del by_owner[owner]
-    created = getattr(optimizer, "_already_create_accumulator", None)
-    if created is None:
-        created = getattr(optimizer, "_already_create_accumulater", set())  # so spelt in Paddle 2.6
+    spelt = "_already_create_accumulator"
+    if not hasattr(optimizer, spelt):
+        spelt = "_already_create_accumulater"  # in Paddle 2.6
+    created: set[str] = getattr(optimizer, spelt)
     for name in dropped & live.keys():
         _masters(optimizer).pop(live[name], None)
         created.discard(live[name])
 
 
-def capture_learning_rate(optimizer: Any) -> Dict[str, Any]:
-    """Return the learning rate's state: a scheduler's numbers, nested ones included, or the float; and the tensor in use.
+def capture_learning_rate(optimizer: Any) -> dict[str, Any]:
+    """Return the state of the learning rate: a scheduler's numbers, nested ones included, or float and tensor.
 
     ``state_dict()`` of a scheduler is not enough: it lacks what CosineAnnealingWarmRestarts counts, for one. The tensor
     is kept beside the float because they can differ: the ReduceLROnPlateau callback assigns the one without the other.
     """
     rate = optimizer._learning_rate
-    state: Dict[str, Any] = {"class": type(rate).__name__}
+    state: dict[str, Any] = {"class": type(rate).__name__}
     if isinstance(rate, LRScheduler):
         state["scheduler"] = _scheduler_state(rate)
     else:
@@ -185,9 +186,11 @@ def restore_learning_rate(optimizer: Any, state: Mapping[str, Any]) -> None:
         optimizer.set_lr(state["float"])
 
 
-def _scheduler_state(scheduler: Any) -> Dict[str, Any]:
+def _scheduler_state(scheduler: Any) -> dict[str, Any]:
     nested = {
-        name: _scheduler_state(value) for name, value in vars(scheduler).items() if isinstance(value, LRScheduler)
+        name: _scheduler_state(value)
+        for name, value in vars(scheduler).items()
+        if isinstance(value, LRScheduler)
     }
     return {"values": attributes.capture(scheduler, skip=_GENERATED), "nested": nested}
 
@@ -198,7 +201,7 @@ def _restore_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
         _restore_scheduler(getattr(scheduler, name), inner)
 
 
-def _masters(optimizer: Any) -> Dict[str, Any]:
+def _masters(optimizer: Any) -> dict[str, Any]:
     masters = getattr(optimizer, "_master_weights", None)
     return masters if masters else {}
 

@@ -16,6 +16,9 @@ def refuse_many_ranks(what: str) -> None:
     ranks = paddle.distributed.get_world_size()
     if ranks > 1:
         raise UnsupportedFitError(
-            f"{what} does not work on several ranks yet", where=what, received=f"{ranks} ranks", expected="1 rank",
+            f"{what} does not work on several ranks yet",
+            where=what,
+            received=f"{ranks} ranks",
+            expected="1 rank",
             remedy="train on one device, or leave this callback out of the distributed run",
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -16,6 +18,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class SignalFlag:
     """Catch signals by raising a flag instead of ending the process.
 
+    A handler of Python's runs in the main thread between two of its instructions, so not while that thread waits for
+    data inside the loader. The number of the signal arrives at a socket at once all the same
+    (``signal.set_wakeup_fd``), where a thread of ours reads it.
+
     Args:
         signals: Which.
 
@@ -24,45 +30,78 @@ class SignalFlag:
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
-        self.received: Optional[str] = None
+        self.received: str | None = None
         self._signals = tuple(signals)
-        self._previous: Dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
-    def install(self) -> None:
-        """Put the handlers in place; Python allows that in the main thread only, elsewhere this says so and returns."""
+    def install(self, at_once: Callable[[], None]) -> None:
+        """Put the handlers in place; Python allows that in the main thread only, elsewhere this says so and returns.
+
+        Args:
+            at_once: Called, in a thread of its own, as soon as the first of the signals comes.
+        """
         if threading.current_thread() is not threading.main_thread():
             logger.warning("fit does not run in the main thread: signals will not be turned into a checkpoint")
             return
+        self.received = None
+        self._at_once = at_once
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._users_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._watcher = threading.Thread(target=self._watch, name="paddle-warm-signals", daemon=True)
+        self._watcher.start()
         for number in self._signals:
             self._previous[number] = signal.signal(number, self._raise_flag)
 
     def uninstall(self) -> None:
         """Give the previous handlers back; one that is a function is called now if its signal had come."""
-        came, previous = self.received, self._previous
-        self._previous = {}
+        if not self._previous:
+            return
+        previous, self._previous = self._previous, {}
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._users_fd)
+        self._writer.close()  # ends the watcher
+        self._watcher.join()
+        self._reader.close()
         for number, handler in previous.items():
-            if came == signal.Signals(number).name and callable(handler):
+            if self.received == signal.Signals(number).name and callable(handler):
                 handler(number, None)
 
-    def worker_init(self, users: Optional[Callable[[int], Any]]) -> Callable[[int], None]:
+    def worker_init(self, users: Callable[[int], Any] | None) -> Callable[[int], None]:
         """Wrap a DataLoader's ``worker_init_fn`` so that its workers outlive a signal to the whole process group.
 
         Paddle's workers inherit the trainer's handlers: without this they would raise the trainer's flag in vain, or
         die and take the batch that training waits for with them.
         """
-        signals = self._signals
 
         def start(worker: int) -> None:
-            for number in signals:
+            signal.set_wakeup_fd(-1)
+            for number in self._signals:
                 signal.signal(number, signal.SIG_IGN)
             if users is not None:
                 users(worker)
 
         return start
 
-    def _raise_flag(self, number: int, frame: Optional[FrameType]) -> None:
-        if self.received is None:
+    def _raise_flag(self, number: int, frame: FrameType | None) -> None:
+        self._remember(number)
+
+    def _remember(self, number: int) -> bool:
+        first = self.received is None
+        if first:
             self.received = signal.Signals(number).name
             logger.warning("%s received: saving at the next step's end, then stopping", self.received)
+        return first
+
+    def _watch(self) -> None:
+        acted = False
+        while True:
+            numbers = self._reader.recv(16)
+            if not numbers:
+                return
+            ours = [number for number in numbers if number in self._signals]
+            if ours and not acted:
+                acted = True
+                self._remember(ours[0])
+                self._at_once()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from paddle_warm_callbacks.hapi import rng
 from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
 
-State = Dict[str, Any]
+State = dict[str, Any]
 
 
 class RecordingSampler:
@@ -27,7 +28,7 @@ class RecordingSampler:
         workers: Their recorded random states; None for a loader without workers.
     """
 
-    def __init__(self, loader: Any, presets: Optional[Sequence[rng.State]]) -> None:
+    def __init__(self, loader: Any, presets: Sequence[rng.State] | None) -> None:
         self.inner = loader.batch_sampler
         self._worker_count = int(loader.num_workers)
         self._persistent = bool(getattr(loader, "_persistent_workers", False))
@@ -44,17 +45,17 @@ class RecordingSampler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def begin_epoch(self, first: int, restored: Optional[State]) -> None:
+    def begin_epoch(self, first: int, restored: State | None) -> None:
         """Prepare the next iteration to begin at batch ``first``, continuing ``restored`` if that is given."""
         self._first = first
         self._continues: Mapping[str, Any] = restored if restored is not None and first > 0 else {}
-        self._before: Dict[int, State] = {}
+        self._before: dict[int, State] = {}
         self._draws = bool(self._continues.get("draws", False))
         self._ended = False
         if self._worker_count and self._epochs and not self._persistent:
             self.workers = WorkerStates(self._worker_count)
             self._handed_out = 0
-        # Starting workers draws a base seed; where they were started in an epoch before, that draw must not count again.
+        # Starting workers draws a base seed; where they were started in an epoch before, it must not be drawn again.
         self._started_before = self._epochs > 0 if restored is None else bool(restored.get("started_before"))
         starting_again = self._persistent and restored is not None and self._started_before
         self._undo_base_seed = rng.capture_host() if starting_again else None
@@ -66,11 +67,11 @@ class RecordingSampler:
             rng.restore_host(self._undo_base_seed)
             self._undo_base_seed = None
         iterator = iter(self.inner)
-        after: Optional[State] = None
+        after: State | None = None
         for number in itertools.count():
             self._take_over(number)
             before = rng.capture_host()
-            # Nobody but the reading thread has run since it was given the epoch's first batch: what was drawn, it drew.
+            # Only the reading thread has run since it was given the epoch's first batch: what was drawn, it drew.
             if number == self._first + 1 and after is not None and not rng.same_host(after, before):
                 self._draws = True
             try:
@@ -81,7 +82,7 @@ class RecordingSampler:
                 continue
             if number <= self._first + 1:
                 after = rng.capture_host()
-                # The first draw of an epoch is its order; drawing again for the second batch is drawing for every batch.
+                # An epoch's first draw is its order; drawing again for the second batch is drawing for every batch.
                 if number > 0 and not rng.same_host(before, after):
                     self._draws = True
             self._record(number, before)
@@ -91,19 +92,31 @@ class RecordingSampler:
             self._ended = True
             self._recorded.notify_all()
 
-    def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
-        """Return what resuming at batch ``step_in_epoch`` of the current epoch needs from this loader."""
+    def capture(self, step_in_epoch: int, epoch_ended: bool, underway: bool) -> State:
+        """Return what resuming at batch ``step_in_epoch`` needs from this loader.
+
+        Args:
+            step_in_epoch: Steps done of the current epoch.
+            epoch_ended: Whether those are all.
+            underway: Whether batches of the current epoch are being read; with no step done, else, it is about to.
+        """
         at_boundary = epoch_ended or step_in_epoch == 0
         if self.workers is None:
             return {} if at_boundary else {"draws": self._draws, "fetch": self._state_before(step_in_epoch)}
         if at_boundary and not self._persistent:
             return {}
+        if at_boundary and not epoch_ended and underway:
+            return {"workers": self._worker_states(self._handed_out_before), "started_before": self._started_before}
         if at_boundary:
             return {"workers": self._worker_states(self._handed_out), "started_before": True}
         with self._recorded:
             ahead = {number: host for number, host in self._before.items() if number >= step_in_epoch}
         trained_on = self._handed_out_before + step_in_epoch - self._first
-        return {"workers": self._worker_states(trained_on), "started_before": self._started_before, "ahead": ahead}
+        return {
+            "workers": self._worker_states(trained_on),
+            "started_before": self._started_before,
+            "ahead": ahead,
+        }
 
     def _take_over(self, number: int) -> None:
         """Put the random state of the interrupted run in place before batch ``number`` is drawn."""
@@ -128,7 +141,7 @@ class RecordingSampler:
             self._recorded.wait_for(lambda: number in self._before or self._ended)
             return self._before.get(number) or rng.capture_host()
 
-    def _worker_states(self, handed_out: int) -> Optional[Sequence[rng.State]]:
+    def _worker_states(self, handed_out: int) -> Sequence[rng.State] | None:
         """Return the state each worker has before its next batch, in the order they come to turn; None if unknown."""
         assert self.workers is not None
         states = []

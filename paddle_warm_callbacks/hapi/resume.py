@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Tuple
+from typing import Any
 
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import ResumeChangedError
@@ -79,16 +79,17 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
 def _adapted(
     loop: FitLoop,
     checkpoint: Checkpoint,
-    counters: Dict[str, Any],
-    breaking: Tuple[Change, ...],
-    notes: Tuple[str, ...],
+    counters: dict[str, Any],
+    breaking: tuple[Change, ...],
+    notes: tuple[str, ...],
 ) -> RestoreReport:
     """Take over what still fits: weights and optimizer state by name, and the epoch the run was in."""
     facts = {change.fact for change in breaking}
     report = warm_start.warm_start(
         loop.network, checkpoint.read_model(), description=checkpoint.path, min_loaded=0.0
     )
-    restored, reset = [], []
+    restored: list[str] = []
+    reset: list[tuple[str, str]] = []
     if "optimizer" not in facts:
         restored, reset = training_state.restore_optimizer(loop, checkpoint.read_optimizer(), counters)
     if not facts & {"optimizer", "learning_rate"}:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, List, Mapping, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle.framework import core
 
-State = Dict[str, Any]
+State = dict[str, Any]
 
 
 def capture() -> State:
@@ -51,7 +52,8 @@ def restore_paddle(state: Mapping[str, Any]) -> None:
             fields = (*fields, list(engine))
         elif number == 0:
             continue  # the CPU's generator without its engine is not a state: see paddle_state_is_whole
-        record = type(generator.get_state()).__new__(type(generator.get_state()))
+        kind: Any = type(generator.get_state())
+        record = kind.__new__(kind)
         record.__setstate__(tuple(fields))
         generator.set_state(record)
 
@@ -70,12 +72,12 @@ def paddle_seed() -> int:
 
 
 def reseed(run_seed: int, *position: int) -> None:
-    """Seed Paddle's generators from the run and a position (about 10 microseconds); Python's and NumPy's are untouched."""
+    """Seed Paddle's generators from the run and a position, in about 10 microseconds; no other generator is touched."""
     mixed = np.random.SeedSequence([run_seed, *position]).generate_state(1)[0]
     paddle.seed(int(mixed))
 
 
-def _paddle_generators() -> List[Any]:
+def _paddle_generators() -> list[Any]:
     generators = [core.default_cpu_generator()]
     # Not run on a GPU yet: the device generators answer to the same calls there.
     if paddle.is_compiled_with_cuda() and paddle.device.get_device().startswith("gpu"):
@@ -83,13 +85,13 @@ def _paddle_generators() -> List[Any]:
     return generators
 
 
-def _paddle_state(generator: Any) -> Tuple[Tuple[int, ...], bytes]:
+def _paddle_state(generator: Any) -> tuple[tuple[int, ...], bytes]:
     fields = generator.get_state().__getstate__()
     engine = bytes(fields[3]) if len(fields) > 3 else b""
     return tuple(fields[:3]), engine
 
 
-def _flat(state: Mapping[str, Any]) -> Tuple[Any, ...]:
+def _flat(state: Mapping[str, Any]) -> tuple[Any, ...]:
     version, words, gauss = state["python"]
     algorithm, keys, *rest = state["numpy"]
     return version, np.asarray(words).tobytes(), gauss, algorithm, np.asarray(keys).tobytes(), *rest

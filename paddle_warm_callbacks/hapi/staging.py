@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import paddle
@@ -16,9 +17,9 @@ class StagingBuffers:
     """
 
     def __init__(self) -> None:
-        self._arrays: Dict[str, np.ndarray[Any, Any]] = {}
+        self._arrays: dict[str, np.ndarray[Any, Any]] = {}
 
-    def copy(self, tensors: Mapping[str, Any]) -> Dict[str, np.ndarray[Any, Any]]:
+    def copy(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Return a copy of each tensor, by its name; blocks for the copy (on a GPU: for the transfer to the host)."""
         copies = {}
         for name, tensor in tensors.items():

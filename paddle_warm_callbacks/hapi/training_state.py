@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
 
-import paddle_warm_callbacks
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.staging import StagingBuffers
+from paddle_warm_callbacks.version import __version__
 
-Arrays = Dict[str, "np.ndarray[Any, Any]"]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,17 @@ class TensorState:
     """
 
     model: Arrays
-    model_names: Dict[str, str]
-    optimizer: Dict[str, Any]
+    model_names: dict[str, str]
+    optimizer: dict[str, Any]
     extra: Arrays
 
 
 def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
     persistable = loop.network.state_dict()
-    slots = {f"{slot.kind}@{slot.parameter}": slot for slot in optimizer_state.slots(loop.network, loop.optimizer)}
+    slots = {
+        f"{slot.kind}@{slot.parameter}": slot for slot in optimizer_state.slots(loop.network, loop.optimizer)
+    }
     transient = {name: buffer for name, buffer in loop.network.named_buffers() if name not in persistable}
     copied = buffers.copy(
         {
@@ -61,7 +64,7 @@ def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
     )
 
 
-def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> Dict[str, Any]:
+def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
     """Return what a user's callback may change: the learning rate, running metrics, logs, and ``callbacks``."""
     return {
         "learning_rate": optimizer_state.capture_learning_rate(loop.optimizer),
@@ -71,7 +74,7 @@ def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> Dict[str, Any]:
     }
 
 
-def capture_counters(loop: FitLoop) -> Dict[str, Any]:
+def capture_counters(loop: FitLoop) -> dict[str, Any]:
     """Return everything else, as plain values and arrays that alias nothing: about a millisecond."""
     model = loop.model
     scaler = getattr(model, "_scaler", None)
@@ -91,7 +94,7 @@ def capture_counters(loop: FitLoop) -> Dict[str, Any]:
 
 def restore(
     loop: FitLoop, tensors: TensorState, counters: Mapping[str, Any]
-) -> Tuple[List[str], List[Tuple[str, str]], List[str]]:
+) -> tuple[list[str], list[tuple[str, str]], list[str]]:
     """Put a captured state back; ``loop.progress`` must be the position it was captured at.
 
     Returns:
@@ -114,7 +117,7 @@ def restore(
 
 def restore_optimizer(
     loop: FitLoop, native: Mapping[str, Any], counters: Mapping[str, Any]
-) -> Tuple[List[str], List[Tuple[str, str]]]:
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Put accumulators and master weights back by structured name; see :func:`optimizer_state.restore`."""
     table = [(str(key), str(name), str(kind)) for key, name, kind in counters["optimizer_keys"]]
     return optimizer_state.restore(
@@ -127,7 +130,7 @@ def restore_learning_rate(loop: FitLoop, counters: Mapping[str, Any]) -> None:
     optimizer_state.restore_learning_rate(loop.optimizer, counters["learning_rate"])
 
 
-def restore_counted(loop: FitLoop, counters: Mapping[str, Any], callbacks: Sequence[Any]) -> List[str]:
+def restore_counted(loop: FitLoop, counters: Mapping[str, Any], callbacks: Sequence[Any]) -> list[str]:
     """Put back what :func:`capture_counted` returned; return notes on callbacks that came or went."""
     restore_learning_rate(loop, counters)
     for metric, state in zip(loop.model._metrics, counters["metrics"]):
@@ -147,8 +150,10 @@ def restore_model(network: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> N
     for name, array in arrays.items():
         if name in live and tuple(live[name].shape) != tuple(array.shape):
             raise CorruptCheckpointError(
-                "a tensor of the checkpoint does not fit the network", where=name,
-                received=f"shape {tuple(array.shape)}", expected=f"shape {tuple(live[name].shape)}",
+                "a tensor of the checkpoint does not fit the network",
+                where=name,
+                received=f"shape {tuple(array.shape)}",
+                expected=f"shape {tuple(live[name].shape)}",
                 remedy="build the network as it was when the checkpoint was written, or start warm from it: source=…",
             )
     for name, array in arrays.items():
@@ -156,7 +161,7 @@ def restore_model(network: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> N
             live[name].set_value(array)
 
 
-def script_facts(loop: FitLoop) -> Dict[str, Any]:
+def script_facts(loop: FitLoop) -> dict[str, Any]:
     """Return what an exact resume takes for granted about the script, for comparison with the script as rerun."""
     loader = loop.train_loader
     sampler = getattr(loader, "batch_sampler", None)
@@ -178,28 +183,28 @@ def script_facts(loop: FitLoop) -> Dict[str, Any]:
     }
 
 
-def versions() -> Dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions that write a checkpoint, by package."""
     return {
         "paddle": paddle.__version__,
-        "paddle_warm_callbacks": paddle_warm_callbacks.__version__,
+        "paddle_warm_callbacks": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
 
 
-def _length(dataset: Any) -> Optional[int]:
+def _length(dataset: Any) -> int | None:
     try:
         return len(dataset)
     except (TypeError, RuntimeError):  # none at all; an IterableDataset
         return None
 
 
-def _plain(state: Mapping[str, Any]) -> Dict[str, Any]:
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in state.items()}
 
 
-def _restore_scaler(model: Any, state: Optional[Mapping[str, Any]]) -> None:
+def _restore_scaler(model: Any, state: Mapping[str, Any] | None) -> None:
     if not state:
         return
     if model._scaler is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import paddle
@@ -13,15 +13,16 @@ from paddle_warm_callbacks.plan.matching import Load, TensorSpec, match
 from paddle_warm_callbacks.plan.report import RestoreReport
 from paddle_warm_callbacks.plan.transplant import HeadTransplant, RowMap, head_tensors, row_map
 
+
 def warm_start(
     network: Any,
     tensors: Mapping[str, np.ndarray[Any, Any]],
     *,
     description: str,
-    head: Optional[HeadTransplant] = None,
-    include: Optional[Sequence[str]] = None,
-    exclude: Optional[Sequence[str]] = None,
-    rename: Optional[Mapping[str, str]] = None,
+    head: HeadTransplant | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     min_loaded: float = 0.5,
 ) -> RestoreReport:
     """Copy what fits of ``tensors`` into ``network``.
@@ -31,26 +32,30 @@ def warm_start(
         tensors: The source's arrays by name.
         description: Where they come from, for the report.
         head: How the head's rows move by label, or None; its ``old_labels`` must be known.
-        include: See :func:`paddle_warm_callbacks.plan.matching.match`; so are ``exclude`` and ``rename``.
+        include: As of :func:`paddle_warm_callbacks.plan.matching.match`.
+        exclude: As of the same.
+        rename: As of the same.
         min_loaded: Share of the network's elements, 0 to 1, that must come from the source.
 
     Raises:
         CoverageError: Less than that would be loaded; the network is untouched then.
     """
-    live: Dict[str, Any] = network.state_dict()
+    live: dict[str, Any] = network.state_dict()
     targets = [TensorSpec(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in live.items()]
     sources = [TensorSpec(name, tuple(array.shape), str(array.dtype)) for name, array in tensors.items()]
     heads = head_tensors(head, live) if head is not None else ()
     plan = match(sources, targets, include=include, exclude=exclude, rename=rename, transplanted=heads)
     sizes = {target.name: int(np.prod(target.shape)) for target in targets}
-    values: List[Tuple[Any, np.ndarray[Any, Any]]] = []
+    values: list[tuple[Any, np.ndarray[Any, Any]]] = []
     for load in plan.loads:
         values.append((live[load.target], _cast(tensors[load.source], load)))
     for load in plan.transplants:
         assert head is not None
         array = _cast(tensors[load.source], load)
         rows = row_map(head, load.target, tuple(live[load.target].shape), array.shape)
-        values.append((live[load.target], transplanted(live[load.target].numpy(), array, rows, head.new_rows)))
+        values.append(
+            (live[load.target], transplanted(live[load.target].numpy(), array, rows, head.new_rows))
+        )
     filled = [load.target for load in (*plan.loads, *plan.transplants)]
     share = sum(sizes[name] for name in filled) / max(sum(sizes.values()), 1)
     casts = [load for load in (*plan.loads, *plan.transplants) if load.cast]
@@ -60,7 +65,8 @@ def warm_start(
         loaded=tuple(load.target for load in plan.loads),
         transplanted=tuple(load.target for load in plan.transplants),
         skipped=tuple(
-            (skip.target, f"{skip.reason}: {skip.detail}" if skip.detail else skip.reason) for skip in plan.skips
+            (skip.target, f"{skip.reason}: {skip.detail}" if skip.detail else skip.reason)
+            for skip in plan.skips
         ),
         unused=plan.unused,
         share_loaded=share,
@@ -103,7 +109,8 @@ def transplanted(
         if new_rows == "zero":
             filled[index] = 0
         elif new_rows == "mean" and peers:
-            filled[index] = old[list(peers)].mean(axis=0)
+            mean = _as_float(old[list(peers)]).mean(axis=0)
+            filled[index] = _converted(mean, "bfloat16") if filled.dtype == np.uint16 else mean
     return np.ascontiguousarray(np.moveaxis(filled, 0, rows.axis))
 
 
@@ -114,7 +121,14 @@ def _dtype(tensor: Any) -> str:
 def _cast(array: np.ndarray[Any, Any], load: Load) -> np.ndarray[Any, Any]:
     if load.cast is None:
         return array
-    if array.dtype == np.uint16:  # bfloat16, whose bits are the upper half of a float32's
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    converted: np.ndarray[Any, Any] = paddle.to_tensor(array).astype(load.cast).numpy()
+    return _converted(_as_float(array), load.cast)
+
+
+def _as_float(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return bfloat16, held as uint16, as the float32 whose upper half its bits are; any other array as it is."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
+
+
+def _converted(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    converted: np.ndarray[Any, Any] = paddle.to_tensor(array).astype(dtype).numpy()
     return converted

@@ -1,7 +1,7 @@
 """The random state inside DataLoader worker processes: recorded batch by batch, given back after a restart.
 
-A worker draws its augmentation from its own generators, out of the trainer's sight. Each worker therefore writes
-its state into memory shared with the trainer after every batch; a checkpoint takes, per worker, the state before its next
+A worker draws its augmentation from its own generators, out of the trainer's sight. Each worker therefore writes its
+state into memory shared with the trainer after every batch; a checkpoint takes, per worker, the state before its next
 batch, and the workers of the resumed run start from there. Nothing is replayed and no sample is loaded twice.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from paddle_warm_callbacks.hapi import rng
 
@@ -28,11 +29,13 @@ class WorkerStates:
         presets: Per worker the state to start from, as :meth:`state_after` gave it; None starts as Paddle seeds them.
     """
 
-    def __init__(self, workers: int, presets: Optional[Sequence[rng.State]] = None) -> None:
-        self._memory = mmap.mmap(-1, workers * _RING * _SLOT)  # anonymous and shared: forked workers see the same pages
+    def __init__(self, workers: int, presets: Sequence[rng.State] | None = None) -> None:
+        self._memory = mmap.mmap(
+            -1, workers * _RING * _SLOT
+        )  # anonymous and shared: forked workers see the same pages
         self._presets = presets
 
-    def state_after(self, worker: int, batches: int) -> Optional[rng.State]:
+    def state_after(self, worker: int, batches: int) -> rng.State | None:
         """Return worker ``worker``'s state after its ``batches``-th batch (0: as it started), or None if not known."""
         offset = self._offset(worker, batches)
         count, size = _HEADER.unpack_from(self._memory, offset)
@@ -40,10 +43,10 @@ class WorkerStates:
             return None
         start = offset + _HEADER.size
         # Written by our own forked worker in this very run, never read from a file.
-        state: rng.State = pickle.loads(self._memory[start : start + size])
+        state: rng.State = pickle.loads(self._memory[start : start + size])  # noqa: S301
         return state
 
-    def worker_init(self, users: Optional[Callable[[int], Any]]) -> Callable[[int], None]:
+    def worker_init(self, users: Callable[[int], Any] | None) -> Callable[[int], None]:
         """Wrap the user's ``worker_init_fn``: it runs as before, then the state to start from is put in place."""
 
         def start(worker: int) -> None:
@@ -76,4 +79,3 @@ class WorkerStates:
 
     def _offset(self, worker: int, batches: int) -> int:
         return (worker * _RING + batches % _RING) * _SLOT
-

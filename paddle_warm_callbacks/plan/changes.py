@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 # Why each of these cannot be bridged to the bit; the rest of a script's facts is reported and harmless.
 _BREAKING = {
@@ -43,7 +44,9 @@ class Change:
         return f"{self.fact}: {self.saved} when saved, {self.current} now ({consequence})"
 
 
-def changes(saved: Mapping[str, Any], current: Mapping[str, Any], *, within_epoch: bool) -> tuple[Change, ...]:
+def changes(
+    saved: Mapping[str, Any], current: Mapping[str, Any], *, within_epoch: bool
+) -> tuple[Change, ...]:
     """Compare the facts of a script with those of its checkpoint.
 
     Args:

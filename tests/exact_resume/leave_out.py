@@ -39,7 +39,7 @@ def _forget_sampler(saved: State, fresh: State) -> None:
 
 
 def _forget_workers(saved: State, fresh: State) -> None:
-    assert saved["loader"].pop("workers")
+    saved["loader"]["workers"] = [fresh["loader"]["now"] for _ in saved["loader"]["workers"]]
 
 
 _RULES: Mapping[str, Callable[[State, State], None]] = {
@@ -70,7 +70,7 @@ def leave_out(item: str) -> None:
         if item in _RULES:
             _RULES[item](saved, fresh)
         elif item == _ACCUMULATORS:
-            tensors = replace(tensors, optimizer={})
+            saved["optimizer_keys"] = []
         elif item == _BUFFERS:
             tensors = replace(tensors, extra={})
         return restore(loop, tensors, saved)

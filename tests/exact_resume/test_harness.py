@@ -57,7 +57,7 @@ def test_a_rerun_without_any_resume_is_seen_to_start_over(server: TrainingServer
 
 @pytest.mark.parametrize(
     "changed",
-    [{"layer": "batch norm"}, {"optimizer": "Momentum"}, {"lr": "per step"}, {"extra": "num_iters"}],
+    [{"layer": "batch norm"}, {"optimizer": "Momentum"}, {"lr": "per step"}, {"extra": "num_iters=23"}],
     ids=lambda changed: "".join(changed),
 )
 def test_each_change_of_the_script_is_seen(

@@ -21,7 +21,7 @@ from paddle import nn
 from paddle.callbacks import EarlyStopping, LRScheduler, ReduceLROnPlateau
 from paddle.io import BatchSampler, DataLoader, Dataset, IterableDataset, get_worker_info
 
-from tests.exact_resume.cells import BATCH_SIZE, EPOCHS, NUM_ITERS, TRAIN_SAMPLES, Cell
+from tests.exact_resume.cells import BATCH_SIZE, EPOCHS, TRAIN_SAMPLES, Cell
 from tests.exact_resume.kills import Killer, die_in_a_write
 from tests.exact_resume.leave_out import ITEMS, leave_out
 from tests.exact_resume.recording import Recorder, final_state
@@ -168,7 +168,7 @@ def build(cell: Cell) -> tuple[Any, list[Any], dict[str, Any]]:
     fit: dict[str, Any] = {
         "epochs": EPOCHS,
         "eval_freq": 2 if cell.extra == "eval_freq=2" else 1,
-        "num_iters": NUM_ITERS if cell.extra == "num_iters" else None,
+        "num_iters": cell.num_iters,
         "accumulate_grad_batches": cell.accumulate,
         "verbose": 0,
     }

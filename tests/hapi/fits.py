@@ -103,4 +103,6 @@ class Recorder(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is un
 def fit(model: paddle.Model, *callbacks: Any, epochs: int = 3, **options: Any) -> None:
     """Fit on the twelve points, in silence."""
     data = options.pop("data", None) or Points()
-    model.fit(data, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=0, shuffle=False, **options)
+    model.fit(
+        data, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=0, shuffle=False, **options
+    )

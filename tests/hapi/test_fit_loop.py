@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
-from paddle_warm_callbacks.hapi import gate
+from paddle_warm_callbacks.hapi import fit_loop, gate
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.progress import Progress
 from tests.hapi.fits import STEPS, Points, Recorder, StartAt, fit, linear_model
@@ -133,7 +133,12 @@ def test_stop_now_skips_the_rest_of_the_epoch_and_its_evaluation() -> None:
     recorder, evaluated = Recorder(), Points()
     model = linear_model()
     fit(model, recorder, Stopping(), eval_data=evaluated)
-    assert recorder.heard == [("train_begin", None), ("epoch_begin", 0), ("batch_end", 0), ("train_end", None)]
+    assert recorder.heard == [
+        ("train_begin", None),
+        ("epoch_begin", 0),
+        ("batch_end", 0),
+        ("train_end", None),
+    ]
     assert evaluated.asked == []
     again = Recorder()
     fit(model, again)
@@ -178,8 +183,6 @@ def test_static_mode_is_refused() -> None:
     paddle.enable_static()
     try:
         with pytest.raises(UnsupportedFitError, match="static graph mode"):
-            from paddle_warm_callbacks.hapi import fit_loop
-
             fit_loop._refuse_unknown_fit()
     finally:
         paddle.disable_static()
@@ -188,8 +191,6 @@ def test_static_mode_is_refused() -> None:
 def test_a_fit_we_do_not_know_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def another_fit(self: Any, *args: Any) -> None:
         """Stand in for a fit of a future Paddle."""
-
-    from paddle_warm_callbacks.hapi import fit_loop
 
     monkeypatch.setattr(paddle.Model, "fit", another_fit)
     with pytest.raises(UnsupportedFitError, match="not one we know") as caught:

@@ -97,7 +97,9 @@ def test_parameters_without_saved_state_start_fresh_even_in_a_live_optimizer() -
     optimizer_state.restore(net, optimizer, state)
     assert {slot.parameter for slot in optimizer_state.slots(net, optimizer)} == {"1.weight", "1.bias"}
     step(net, optimizer, 1)
-    assert {slot.parameter for slot in optimizer_state.slots(net, optimizer)} == {n for n, _ in net.named_parameters()}
+    assert {slot.parameter for slot in optimizer_state.slots(net, optimizer)} == {
+        n for n, _ in net.named_parameters()
+    }
 
 
 def test_what_does_not_fit_is_reset_and_said() -> None:
@@ -136,7 +138,9 @@ def test_the_native_file_is_what_paddle_would_write() -> None:
         assert np.asarray(native[key]).tobytes() == expected[key].numpy().tobytes()
     table = optimizer_state.key_table(net, optimizer)
     again = optimizer_state.by_structured_name(native, table)
-    assert {k: v.tobytes() for k, v in again.items()} == {k: v.tobytes() for k, v in captured(net, optimizer).items()}
+    assert {k: v.tobytes() for k, v in again.items()} == {
+        k: v.tobytes() for k, v in captured(net, optimizer).items()
+    }
 
 
 def test_master_weights_are_state() -> None:
@@ -176,9 +180,11 @@ def schedules() -> dict[str, Callable[[], Any]]:
         "float": lambda: 0.1,
         "StepDecay": lambda: lr.StepDecay(0.1, 2),
         "nested warm-up": lambda: lr.LinearWarmup(lr.CosineAnnealingDecay(0.1, 10), 3, 0.0, 0.1),
-        "CosineAnnealingWarmRestarts": lambda: lr.CosineAnnealingWarmRestarts(0.1, 2, 2)
-        if hasattr(lr, "CosineAnnealingWarmRestarts")
-        else lr.NoamDecay(8, 4, 0.1),
+        "CosineAnnealingWarmRestarts": lambda: (
+            lr.CosineAnnealingWarmRestarts(0.1, 2, 2)
+            if hasattr(lr, "CosineAnnealingWarmRestarts")
+            else lr.NoamDecay(8, 4, 0.1)
+        ),
         "OneCycle": lambda: lr.OneCycleLR(0.1, 12),
         "Cyclic": lambda: lr.CyclicLR(0.01, 0.1, 3),
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -92,7 +93,8 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "a draw per batch": lambda: DataLoader(Plain(), batch_sampler=DrawsPerBatch()),
     "a draw per batch, workers": lambda: DataLoader(Plain(), batch_sampler=DrawsPerBatch(), num_workers=2),
     "subset sampler": lambda: DataLoader(
-        Plain(), batch_sampler=BatchSampler(sampler=SubsetRandomSampler(list(range(SAMPLES))), batch_size=BATCH)
+        Plain(),
+        batch_sampler=BatchSampler(sampler=SubsetRandomSampler(list(range(SAMPLES))), batch_size=BATCH),
     ),
     "random sampler, replacing": lambda: DataLoader(
         Plain(),
@@ -104,7 +106,10 @@ LOADERS: dict[str, Callable[[], Any]] = {
     ),
     "stream": lambda: DataLoader(Stream(), batch_size=BATCH),
     "list of batches": lambda: [
-        [paddle.to_tensor(np.random.RandomState(i).normal(size=(2, 4)).astype("float32")), paddle.to_tensor([[0], [1]])]
+        [
+            paddle.to_tensor(np.random.RandomState(i).normal(size=(2, 4)).astype("float32")),
+            paddle.to_tensor([[0], [1]]),
+        ]
         for i in range(STEPS)
     ],
 }
@@ -187,7 +192,12 @@ def scramble() -> None:
     paddle.seed(99)
 
 
-MOMENTS = {"first step": (1, False), "mid-epoch": (STEPS + 2, False), "last step": (STEPS, False), "epoch": (STEPS, True)}
+MOMENTS = {
+    "first step": (1, False),
+    "mid-epoch": (STEPS + 2, False),
+    "last step": (STEPS, False),
+    "epoch": (STEPS, True),
+}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -267,7 +277,9 @@ def test_each_item_left_out_is_noticed(kind: str, forget: Callable[[dict[str, An
 
 def test_no_sample_is_loaded_for_what_is_skipped() -> None:
     class Counting(Plain):
-        asked: list[int] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[int] = []
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             self.asked.append(index)
@@ -318,7 +330,7 @@ def test_a_loader_with_its_own_state_is_asked_for_it() -> None:
 
 def test_gradients_that_are_zero_and_none_are_told_apart() -> None:
     class Branches(paddle.nn.Layer):  # type: ignore[misc]
-        """A branch that takes part in the first two steps only: momentum moves it on, but only where it has a gradient."""
+        """A branch that takes part in two steps only: momentum moves it on, but only where it has a gradient."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -358,7 +370,9 @@ def test_a_tensor_of_another_shape_is_refused_before_anything_is_set() -> None:
     network = paddle.nn.Linear(3, 2)
     before = network.weight.numpy().tobytes()
     with pytest.raises(CorruptCheckpointError, match="does not fit") as caught:
-        training_state.restore_model(network, {"weight": np.zeros((3, 2), "float32"), "bias": np.zeros(5, "float32")})
+        training_state.restore_model(
+            network, {"weight": np.zeros((3, 2), "float32"), "bias": np.zeros(5, "float32")}
+        )
     assert caught.value.where == "bias"
     assert network.weight.numpy().tobytes() == before
 

@@ -1,0 +1,1 @@
+"""Checkpoints as bytes: read, written, verified, kept and copied, without Paddle."""

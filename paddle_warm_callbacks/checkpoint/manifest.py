@@ -1,0 +1,162 @@
+"""The manifest: the small file, written last, that says what a checkpoint consists of and where training stood.
+
+Its first line is the digest of all that follows it, so that no bit of a checkpoint is unprotected: the manifest covers
+every other file, and itself. The digests of single tensors are in a file of their own, which keeps the manifest small:
+to find the best of 10,000 checkpoints is to read 10,000 manifests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from paddle_warm_callbacks.checkpoint import jsonvalue
+from paddle_warm_callbacks.checkpoint.digests import ALGORITHM, digest_of
+from paddle_warm_callbacks.errors import CorruptCheckpointError, InvalidArgumentError
+from paddle_warm_callbacks.progress import Progress
+
+MANIFEST = "manifest.json"
+TENSORS = "tensors.json"
+VERSION = 1
+
+_PREFIX = b'{"digest": "'
+_DIGEST_LETTERS = 32
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a checkpoint: its size in bytes and the digest of its bytes."""
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One array in one of the files.
+
+    Attributes:
+        name: The keys to it in the file, joined by ``/``.
+        file: The file's name.
+        shape: Its shape.
+        dtype: NumPy's name of its dtype; bfloat16 is uint16.
+        offset: Bytes before it in the file.
+        digest: Of its bytes, in C order.
+    """
+
+    name: str
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint consists of, and the position of the run it was taken at.
+
+    Attributes:
+        files: File name to size and digest, of every file but the manifest itself.
+        progress: The position.
+        epoch_completed: Whether it was taken after an epoch and its evaluation.
+        metrics: Metric name to value at that position.
+        metadata: The user's own values, such as ``"labels"``.
+        parent: Digest of the manifest the run was resumed or warm-started from, or None.
+        writer: Package name to version, of what wrote the checkpoint.
+        created: When it was written: UTC, ISO 8601. For people; nothing is decided by it.
+        algorithm: Name of the digests' algorithm.
+        version: Of this format.
+    """
+
+    files: Mapping[str, FileEntry]
+    progress: Progress
+    epoch_completed: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parent: str | None = None
+    writer: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    algorithm: str = ALGORITHM
+    version: int = VERSION
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together, the manifest not counted."""
+        return sum(entry.size for entry in self.files.values())
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest file's bytes.
+
+        Raises:
+            NotEncodable: A value of ``metadata`` has no JSON form.
+        """
+        record = {
+            "version": self.version,
+            "algorithm": self.algorithm,
+            "created": self.created,
+            "progress": self.progress.to_json(),
+            "epoch_completed": self.epoch_completed,
+            "metrics": jsonvalue.encode(dict(self.metrics)),
+            "metadata": jsonvalue.encode(dict(self.metadata)),
+            "parent": self.parent,
+            "writer": dict(self.writer),
+            "files": {name: asdict(entry) for name, entry in self.files.items()},
+        }
+        rest = b'", ' + json.dumps(record, indent=1, allow_nan=False).encode("ascii")[1:].lstrip() + b"\n"
+        return _PREFIX + digest_of(rest).encode("ascii") + rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Manifest:
+        """Read the manifest file's bytes.
+
+        Raises:
+            CorruptCheckpointError: They are not exactly what `to_bytes` returned, or of a newer version.
+        """
+        begins = len(_PREFIX) + _DIGEST_LETTERS
+        rest = data[begins:]
+        if data[:begins] != _PREFIX + digest_of(rest).encode("ascii"):
+            raise CorruptCheckpointError(
+                "the manifest's bytes are not what was written", where=where,
+                received=f"{len(data)} bytes whose digest is not the one they begin with",
+                remedy="use the checkpoint before it",
+            )  # fmt: skip
+        record = json.loads(data)
+        if record.get("version", 0) > VERSION or record.get("algorithm") != ALGORITHM:
+            raise CorruptCheckpointError(
+                "the checkpoint was written by a newer version of this package", where=where,
+                received=f"format {record.get('version')}, digests by {record.get('algorithm')}",
+                expected=f"format {VERSION} or less, digests by {ALGORITHM}",
+                remedy="pip install --upgrade paddle-warm-callbacks",
+            )  # fmt: skip
+        try:
+            return cls(
+                files={name: FileEntry(entry["size"], entry["digest"]) for name, entry in record["files"].items()},
+                progress=Progress.from_json(record["progress"]),
+                epoch_completed=bool(record["epoch_completed"]),
+                metrics={name: float(value) for name, value in jsonvalue.decode(record["metrics"]).items()},
+                metadata=jsonvalue.decode(record["metadata"]),
+                parent=record["parent"],
+                writer=record["writer"],
+                created=record["created"],
+                algorithm=record["algorithm"],
+                version=record["version"],
+            )
+        except (KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
+            raise CorruptCheckpointError(
+                "the manifest lacks what it must say", where=where,
+                received=f"{type(error).__name__}: {error}", expected=f"format {VERSION}",
+                remedy="it was not written by this package",
+            ) from error  # fmt: skip
+
+
+def tensors_to_bytes(tensors: tuple[TensorEntry, ...]) -> bytes:
+    """Return the bytes of the file that lists every tensor."""
+    return json.dumps([asdict(entry) for entry in tensors], indent=0).encode("ascii") + b"\n"
+
+
+def tensors_from_bytes(data: bytes) -> tuple[TensorEntry, ...]:
+    """Read :func:`tensors_to_bytes`'s bytes, which a manifest has vouched for."""
+    return tuple(TensorEntry(**{**record, "shape": tuple(record["shape"])}) for record in json.loads(data))

@@ -1,0 +1,242 @@
+"""What the names in a pickle may stand for: arrays, dtypes and plain containers, built here and never by what is named.
+
+A pickle asks for functions by name and to have them called. Nothing of the kind is done: a name on the list below is
+answered by a function of this module that does for genuine files what the named one would have done, and refuses any
+other arguments.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Refused(Exception):
+    """The file asks for what genuine files never ask for; the reader adds where."""
+
+
+class Payload:
+    """Bytes of the file that are probably an array's, kept writable so that the array needs no copy.
+
+    Attributes:
+        data: uint8 [bytes].
+        taken: Whether an array is made of them already.
+    """
+
+    __slots__ = ("data", "taken")
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+        self.taken = False
+
+
+class PendingArray:
+    """An array between the request to make it and the one that fills it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: Array | None = None
+
+
+class PendingDtype:
+    """A dtype whose byte order comes in a second step."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: np.dtype[Any]) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Callable_:
+    """A name on the list; ``build`` is ours and is given the arguments and a check on memory."""
+
+    name: str
+    build: Callable[[tuple[Any, ...], Callable[[int], None]], Any]
+
+
+def raw_bytes(value: Any, spend: Callable[[int], None]) -> Array:
+    """Return uint8 [bytes] to make an array of: the file's own memory at first use, a copy after that."""
+    if isinstance(value, Payload):
+        if not value.taken:
+            value.taken = True
+            return value.data
+        spend(value.data.size)
+        return value.data.copy()
+    if isinstance(value, str):  # written by Python 2
+        return _latin1(value, spend)
+    if not isinstance(value, bytes):
+        raise Refused(f"an array made of {type(value).__name__}")
+    spend(len(value))
+    return _uint8(bytearray(value))
+
+
+def make_array(shape: Any, dtype: Any, fortran: Any, raw: Array) -> Array:
+    """Return the array of these bytes, writable.
+
+    Raises:
+        Refused: The shape, the dtype and the number of bytes do not belong together.
+    """
+    if not isinstance(dtype, PendingDtype):
+        raise Refused("an array whose dtype is none")
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
+        raise Refused("an array whose shape is none")
+    if math.prod(shape) * dtype.value.itemsize != raw.size:
+        raise Refused(f"an array of shape {shape} and {dtype.value} in {raw.size} bytes")
+    try:
+        return raw.view(dtype.value).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError, TypeError) as error:
+        raise Refused(f"an array of shape {shape}: {error}") from error
+
+
+def fill_array(pending: PendingArray, state: Any, spend: Callable[[int], None]) -> None:
+    """Do what ``ndarray.__setstate__`` would: ``(version, shape, dtype, is_fortran, bytes)``."""
+    if pending.value is not None:
+        raise Refused("an array filled twice")
+    if not isinstance(state, tuple) or len(state) not in (4, 5):
+        raise Refused("an array filled with something else than its state")
+    shape, dtype, fortran, raw = state[-4:]
+    pending.value = make_array(shape, dtype, fortran, raw_bytes(raw, spend))
+
+
+def set_byte_order(pending: PendingDtype, state: Any) -> None:
+    """Do what ``dtype.__setstate__`` would for a number type; fields and metadata are refused."""
+    plain = (
+        isinstance(state, tuple)
+        and len(state) >= 5
+        and state[1] in ("<", ">", "|", "=")
+        and all(part is None for part in state[2:5])
+    )
+    if not plain:
+        raise Refused("a dtype with fields or metadata")
+    pending.value = pending.value.newbyteorder(state[1])
+
+
+def hashable(value: Any) -> Any:
+    """Return ``value`` if it may be a key: a plain value or a flat tuple of some, whose hash cannot run away."""
+    scalars = (str, int, float, bytes, type(None), np.generic)
+    if isinstance(value, scalars) or (isinstance(value, tuple) and all(isinstance(v, scalars) for v in value)):
+        return value
+    raise Refused(f"a key that is a {type(value).__name__}")
+
+
+def _reconstruct(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if len(arguments) != 3 or arguments[0] is not _NDARRAY:
+        raise Refused("another class than numpy.ndarray to be built as an array")
+    return PendingArray()
+
+
+def _frombuffer(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if len(arguments) != 4 or arguments[3] not in ("C", "F"):
+        raise Refused("an array from a buffer with other arguments than bytes, dtype, shape, order")
+    data, dtype, shape, order = arguments
+    return make_array(shape, dtype, order == "F", raw_bytes(data, spend))
+
+
+def _scalar(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if len(arguments) != 2:
+        raise Refused("a scalar without dtype and bytes")
+    return make_array((1,), arguments[0], False, raw_bytes(arguments[1], spend))[0]
+
+
+def _dtype(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    code = arguments[0] if arguments else None
+    # Number types only: no objects, which would be pointers, and no records.
+    if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}", code):
+        raise Refused(f"dtype {code!r}")
+    try:
+        return PendingDtype(np.dtype(code))
+    except TypeError as error:
+        raise Refused(f"dtype {code!r}") from error
+
+
+def _encode(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+        raise Refused("an encoding of something else than text as latin1")
+    return Payload(_latin1(arguments[0], spend))
+
+
+def _latin1(text: str, spend: Callable[[int], None]) -> Array:
+    spend(len(text))
+    try:
+        return _uint8(bytearray(text, "latin1"))
+    except UnicodeEncodeError as error:
+        raise Refused("bytes as text that is not latin1") from error
+
+
+def _uint8(data: bytearray) -> Array:
+    return np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
+
+
+def _eval(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    # Paddle writes a raw DenseTensor as eval("data", {"data": array}), and this is all that it means.
+    if len(arguments) == 2 and arguments[0] == "data" and isinstance(arguments[1], dict):
+        held = arguments[1]
+        if list(held) == ["data"] and isinstance(held["data"], (PendingArray, np.ndarray)):
+            return held["data"]
+    raise Refused("an expression to be evaluated")
+
+
+def _empty_bytes(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if arguments:
+        raise Refused("bytes built from something")
+    return b""
+
+
+def _ordered(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    if not arguments:
+        return OrderedDict()
+    if len(arguments) == 1 and isinstance(arguments[0], list):
+        pairs = arguments[0]
+        if all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            spend(16 * len(pairs))
+            return OrderedDict((hashable(pair[0]), pair[1]) for pair in pairs)
+    raise Refused("an OrderedDict of something else than pairs")
+
+
+def _sequence(kind: type, check: Callable[[Any], Any]) -> Callable[..., Any]:
+    def build(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+        if len(arguments) != 1 or not isinstance(arguments[0], (list, tuple)):
+            raise Refused(f"a {kind.__name__} of something else than a sequence")
+        spend(8 * len(arguments[0]))
+        return kind(check(item) for item in arguments[0])
+
+    return build
+
+
+def _class(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    raise Refused("a class called that is only ever named")
+
+
+_NDARRAY = Callable_("numpy.ndarray", _class)
+
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    "_codecs encode": _encode,
+    "collections OrderedDict": _ordered,
+    "numpy dtype": _dtype,
+    **{f"{python} bytes": _empty_bytes for python in ("builtins", "__builtin__")},
+    **{f"{python} eval": _eval for python in ("builtins", "__builtin__")},
+    **{f"{python} tuple": _sequence(tuple, lambda item: item) for python in ("builtins", "__builtin__")},
+    **{f"{python} set": _sequence(set, hashable) for python in ("builtins", "__builtin__")},
+    **{f"{python} frozenset": _sequence(frozenset, hashable) for python in ("builtins", "__builtin__")},
+    **{f"numpy.{core}.multiarray _reconstruct": _reconstruct for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
+}
+
+# Exact pairs of module and name; no attribute of an allowed name is ever looked up.
+ALLOWED: dict[tuple[str, str], Callable_] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    **{
+        (name.split(" ")[0], name.split(" ")[1]): Callable_(name.replace(" ", "."), build)
+        for name, build in _BUILDERS.items()
+    },
+}

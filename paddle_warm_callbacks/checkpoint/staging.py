@@ -1,0 +1,111 @@
+"""A checkpoint's files, written and flushed into a directory that does not have the checkpoint's name yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from paddle_warm_callbacks.checkpoint import durable, jsonvalue
+from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.digests import digest_of
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, TENSORS, FileEntry, Manifest, TensorEntry, tensors_to_bytes
+from paddle_warm_callbacks.checkpoint.pdparams import write_pdparams
+
+MODEL = "model.pdparams"
+OPTIMIZER = "model.pdopt"
+EXTRA = "extra.pdparams"
+STATE = "state.json"
+
+
+def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
+    """Write every file of a checkpoint into ``directory``, the manifest last; all of it is on disk on return.
+
+    The arrays' bytes pass through memory once: digested and handed to the kernel piece by piece. All files are written
+    before the first is waited for, so that the disk is busy throughout.
+
+    Args:
+        directory: Exists and is empty.
+        contents: Its arrays must not change until this returns.
+
+    Raises:
+        InvalidArgumentError: A value that cannot be stored, before anything large is written.
+        OSError: Writing failed; the directory is worthless.
+    """
+    manifest_of = _prepared(contents)  # refuses what cannot be stored while nothing is written yet
+    state = json.dumps(jsonvalue.encode(dict(contents.state)), allow_nan=False).encode("ascii")
+    files: dict[str, FileEntry] = {}
+    tensors: list[TensorEntry] = []
+    opened: list[BinaryIO] = []
+    try:
+        for name, arrays, names in _native(contents):
+            file = durable.create(directory / name)
+            opened.append(file)
+            written = write_pdparams(file, arrays, names)
+            files[name] = FileEntry(written.size, written.digest)
+            tensors += [TensorEntry(t.name, name, t.shape, t.dtype, t.offset, t.digest) for t in written.tensors]
+        for name, data in ((STATE, state), (TENSORS, tensors_to_bytes(tuple(tensors)))):
+            file = durable.create(directory / name)
+            opened.append(file)
+            file.write(data)
+            files[name] = FileEntry(len(data), digest_of(data))
+        for file in opened:
+            durable.flush(file)
+    finally:
+        for file in opened:
+            file.close()
+    manifest = manifest_of(files)
+    durable.write_file(directory / MANIFEST, manifest.to_bytes())
+    durable.flush_directory(directory)
+    return manifest
+
+
+def _prepared(contents: CheckpointContents) -> Any:
+    """Return a function from the files to the manifest, for contents whose values can be stored."""
+
+    def manifest_of(files: Mapping[str, FileEntry]) -> Manifest:
+        return Manifest(
+            files=files,
+            progress=contents.progress,
+            epoch_completed=contents.epoch_completed,
+            metrics={name: float(value) for name, value in contents.metrics.items()},
+            metadata=dict(contents.metadata),
+            parent=contents.parent,
+            writer=dict(contents.writer),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    manifest_of({}).to_bytes()
+    return manifest_of
+
+
+def _native(contents: CheckpointContents) -> list[tuple[str, Mapping[str, Any], Mapping[str, str] | None]]:
+    """List (file, content, name table) of the files in Paddle's own format."""
+    native: list[tuple[str, Mapping[str, Any], Mapping[str, str] | None]] = [
+        (MODEL, contents.model, contents.model_names)
+    ]
+    if contents.optimizer:
+        native.append((OPTIMIZER, contents.optimizer, _optimizer_names(contents.optimizer)))
+    if contents.extra:
+        native.append((EXTRA, contents.extra, {}))
+    return native
+
+
+def _optimizer_names(optimizer: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """Return the table ``paddle.save`` would add: an accumulator's key is its name; with nested tensors there is none."""
+    if any(isinstance(value, Mapping) and _holds_array(value) for value in optimizer.values()):
+        return None
+    return {name: name for name, value in optimizer.items() if isinstance(value, np.ndarray)}
+
+
+def _holds_array(values: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(value, np.ndarray)
+        or (isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value))
+        or (isinstance(value, Mapping) and _holds_array(value))
+        for value in values.values()
+    )

@@ -1,0 +1,436 @@
+"""A run directory's checkpoints: the order in which one is committed, and the order in which one is deleted.
+
+A commit goes in one order, and every step is on disk before the next: files, manifest, their directory, the rename to
+the checkpoint's name, the directory of that name. Only then is ``latest.json`` moved on and anything older deleted.
+Deleting begins with the reverse rename. So whatever moment a process dies at, a listed checkpoint is a whole one, and
+the one before is there until the one after is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paddle_warm_callbacks.checkpoint import durable, names, staging
+from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
+from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
+from paddle_warm_callbacks.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    CorruptCheckpointError,
+    InvalidArgumentError,
+    NoUsableCheckpointError,
+)
+from paddle_warm_callbacks.plan.retention import AnyRetentionPolicy, CheckpointRecord, KeepBest, RetentionPolicy
+from paddle_warm_callbacks.progress import Progress
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+CHECKPOINTS = "checkpoints"
+LATEST = "latest.json"
+BEST = "best.json"
+# What begins so is no checkpoint: one being written, or one being deleted.
+_STAGING = ".staging-"
+
+
+class CheckpointStore:
+    """Commit, list, verify and retain the checkpoints of one run directory.
+
+    Reading needs no lock and never waits. Committing and deleting take the directory's lock for as long as they last,
+    unless this process holds it already (:meth:`lock`). Methods may be called from any thread.
+
+    Example:
+        >>> store = CheckpointStore("runs/defects")
+        >>> store.latest_verified() is None
+        True
+
+    Args:
+        run_dir: A local directory; made by the first commit.
+
+    Raises:
+        InvalidArgumentError: ``run_dir`` is not a local path.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
+        if not isinstance(run_dir, (str, os.PathLike)) or not str(run_dir) or "://" in str(run_dir):
+            raise InvalidArgumentError(
+                "not a run directory",
+                where="run_dir",
+                received=repr(run_dir),
+                expected='a local path, such as "runs/defects"',
+                remedy="write to a local directory and copy to a URL with mirror=",
+            )
+        self.run_dir = Path(run_dir).expanduser()
+        self._checkpoints = self.run_dir / CHECKPOINTS
+        self._guard = threading.RLock()
+        self._generation: int | None = None
+        self._records: dict[str, CheckpointRecord] = {}
+        self._verified: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"CheckpointStore({str(self.run_dir)!r})"
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def list(self) -> list[Checkpoint]:
+        """Return the committed checkpoints, oldest first; opens none of them, so a damaged one is among them."""
+        return [self._at(name) for name in self._names()]
+
+    def open(self, name: str) -> Checkpoint:
+        """Return the checkpoint of that name; CheckpointError if there is none."""
+        if names.position_of(name) is None or not (self._checkpoints / name).is_dir():
+            committed = self._names()
+            raise CheckpointError(
+                "there is no such checkpoint",
+                where=str(self._checkpoints),
+                received=name,
+                expected=f"one of {len(committed)}, the newest being {committed[-1]}" if committed else "",
+                remedy="see CheckpointStore.list()",
+            )
+        return self._at(name)
+
+    def holds(self, checkpoint: Checkpoint) -> bool:
+        """Return whether ``checkpoint`` is one of this run directory's."""
+        return Path(checkpoint.path).resolve().parent == self._checkpoints.resolve()
+
+    def latest_verified(self) -> Checkpoint | None:
+        """Return the newest checkpoint all of whose bytes are what was written; None if there is no checkpoint.
+
+        Those that fail are logged as warnings, each with what is wrong with it.
+
+        Raises:
+            NoUsableCheckpointError: There are checkpoints, and none verifies.
+        """
+        newest = names.newest(self._listing())
+        if newest is None:
+            return None
+        checkpoint = self._at(newest)
+        if self._problem(checkpoint) is None:
+            return checkpoint
+        return self._first_verified(list(reversed(self._names())), "newest")
+
+    def best(self) -> Checkpoint | None:
+        """Return the best checkpoint that verifies, by the metric of the ``KeepBest`` the run was kept with.
+
+        Ranked by the manifests, not by ``best.json``, which only names metric and mode.
+
+        Returns:
+            None if there is no checkpoint.
+
+        Raises:
+            NoUsableCheckpointError: There are checkpoints, but no ``KeepBest`` was in use, none has its metric, or
+                none of those that have it verifies.
+        """
+        committed = self._names()
+        if not committed:
+            return None
+        ranking = self._ranking()
+        ranked = ranking.ranked(self._records_of(committed, whole=True)) if ranking is not None else ()
+        if not ranked:
+            raise NoUsableCheckpointError(
+                "which checkpoint is the best is not known",
+                where=str(self.run_dir),
+                received="no KeepBest in use" if ranking is None else f"no checkpoint with a metric {ranking.metric!r}",
+                expected='checkpoints kept with KeepBest("acc"), at least one taken after an evaluation',
+                remedy='resume_from="latest"',
+            )
+        return self._first_verified([record.name for record in ranked], "best")
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def lock(self) -> RunLock:
+        """Take the right to write to the run directory until ``release()``; also a context manager.
+
+        Raises:
+            RunDirectoryBusyError: Another live process has it; the error names its pid and host.
+            CheckpointWriteError: The directory cannot be written to.
+        """
+        try:
+            return RunLock(self.run_dir)
+        except OSError as error:
+            raise _write_error("the run directory cannot be written to", self.run_dir, error) from error
+
+    def begin(self, resumed_from: str | None) -> None:
+        """Decide how the checkpoints to come are ordered against those that are there, and sweep.
+
+        Args:
+            resumed_from: Name of this directory's checkpoint that training goes on from; None if it starts anew. If
+                that is not the newest, what comes is a new generation: newer than everything there.
+
+        Raises:
+            RunDirectoryBusyError: Another live process writes here.
+            CheckpointWriteError: The directory cannot be written to.
+        """
+        with self._writing():
+            self._sweep()
+            newest = names.newest(self._listing())
+            position = None if newest is None else names.position_of(newest)
+            if position is None:
+                self._generation = 0
+            else:
+                self._generation = position.generation + (resumed_from != newest)
+
+    def commit(self, contents: CheckpointContents) -> Checkpoint:
+        """Write a checkpoint; it is durable, and listed, when this returns.
+
+        A name stands for one position of one generation: if that is committed already and verifies, it is returned
+        and nothing is written; if it is damaged, it is replaced.
+
+        Args:
+            contents: Its arrays must not change until this returns.
+
+        Raises:
+            CheckpointWriteError: It could not be written; whatever was committed before is intact.
+            RunDirectoryBusyError: Another live process writes here.
+        """
+        with self._writing():
+            name = names.name_for(contents.progress, contents.epoch_completed, self._current_generation())
+            there = self._intact(name)
+            if there is not None:
+                return there
+            staged = self._checkpoints / f"{_STAGING}{name}-{uuid.uuid4().hex[:8]}"
+            try:
+                durable.make_directory(self._checkpoints)
+                staged.mkdir()
+                manifest = staging.write_files(staged, contents)
+                self._clear_way(name)
+                durable.rename_directory(staged, self._checkpoints / name)
+            except (OSError, InvalidArgumentError) as error:
+                self._discard(staged)
+                raise _write_error("a checkpoint could not be written", self._checkpoints / name, error) from error
+            except BaseException:
+                self._discard(staged)
+                raise
+            self._verified.discard(name)
+            self._records[name] = CheckpointRecord(
+                name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics)
+            )
+            self._point(LATEST, {"name": name})
+            return self._at(name)
+
+    def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
+        """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
+
+        Manifests are read only for a policy that looks at metrics, and each only once. For other policies the records
+        come from the names: of a checkpoint taken within an epoch they have the global step alone.
+
+        Args:
+            policy: What to keep.
+            spare: Names to keep besides.
+
+        Returns:
+            The names deleted.
+
+        Raises:
+            CorruptCheckpointError: The newest does not verify; nothing was deleted.
+            CheckpointWriteError: Something could not be deleted; it is no longer listed, or still whole.
+            RunDirectoryBusyError: Another live process writes here.
+        """
+        with self._writing():
+            committed = self._names()
+            if not committed:
+                return ()
+            records = self._records_of(committed, whole=bool(policy.metrics))
+            self._point_at_best(policy, records)
+            keep = {*policy.keep(records), *spare, committed[-1]}
+            gone = tuple(name for name in committed if name not in keep)
+            if gone and committed[-1] not in self._verified:
+                self._at(committed[-1]).verify()
+                self._verified.add(committed[-1])
+            for name in gone:
+                self._delete(name)
+            return gone
+
+    def sweep(self) -> int:
+        """Delete what dead processes left half written or half deleted; return how many.
+
+        Raises:
+            RunDirectoryBusyError: A live process writes here, and may need them.
+            CheckpointWriteError: One could not be deleted.
+        """
+        with self._writing():
+            return self._sweep()
+
+    # -- names and records -------------------------------------------------------------------------------------------
+
+    def _listing(self) -> Sequence[str]:
+        try:
+            return os.listdir(self._checkpoints)
+        except FileNotFoundError:
+            return ()
+
+    def _names(self) -> Sequence[str]:
+        return names.in_order(self._listing())
+
+    def _at(self, name: str) -> Checkpoint:
+        return Checkpoint(self._checkpoints / name)
+
+    def _first_verified(self, candidates: Sequence[str], which: str) -> Checkpoint | None:
+        problems = []
+        for name in candidates:
+            checkpoint = self._at(name)
+            error = self._problem(checkpoint)
+            if error is None:
+                return checkpoint
+            if (self._checkpoints / name).is_dir():  # else its writer has deleted it since it was listed
+                logger.warning("%s, the %s so far, is passed over: %s", name, which, error)
+                problems.append(f"{name}: {error.what} ({error.where})")
+        if problems:
+            raise NoUsableCheckpointError(
+                "there are checkpoints, and none of them is whole",
+                where=str(self._checkpoints),
+                received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""),
+                expected="one that verifies",
+                remedy="copy one back from a mirror, or move this run directory away to start over",
+            )
+        return None
+
+    def _problem(self, checkpoint: Checkpoint) -> CorruptCheckpointError | None:
+        try:
+            checkpoint.verify()
+        except CorruptCheckpointError as error:
+            return error
+        return None
+
+    def _records_of(self, committed: Sequence[str], *, whole: bool) -> Sequence[CheckpointRecord]:
+        """Return a record for each name, oldest first; ``whole``: with the metrics, from the manifests."""
+        records = []
+        for name in committed:
+            record = self._records.get(name)
+            if record is None:
+                record = self._read_record(name) if whole else _record_of_name(name)
+                if whole:
+                    self._records[name] = record
+            records.append(record)
+        return records
+
+    def _read_record(self, name: str) -> CheckpointRecord:
+        try:
+            manifest = self._at(name).manifest
+        except CorruptCheckpointError as error:
+            logger.warning("%s counts as one without metrics: %s", name, error)
+            return _record_of_name(name)
+        return CheckpointRecord(name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics))
+
+    # -- pointers ----------------------------------------------------------------------------------------------------
+
+    def _point(self, file: str, record: dict[str, Any]) -> None:
+        """Replace a pointer. It is a hint: a checkpoint is committed without it, so a failure is only logged."""
+        data = json.dumps(record).encode("ascii") + b"\n"
+        try:
+            durable.replace_file(self.run_dir / file, data)
+        except OSError as error:
+            logger.warning("%s still points at an older checkpoint: %s", self.run_dir / file, error)
+
+    def _point_at_best(self, policy: RetentionPolicy, records: Sequence[CheckpointRecord]) -> None:
+        parts = policy.policies if isinstance(policy, AnyRetentionPolicy) else (policy,)
+        ranking = next((part for part in parts if isinstance(part, KeepBest)), None)
+        if ranking is None:
+            return
+        best = ranking.best(records)
+        name = None if best is None else best.name
+        pointer = {"name": name, "metric": ranking.metric, "mode": ranking.mode}
+        if self._read_pointer(BEST) != pointer:
+            self._point(BEST, pointer)
+
+    def _read_pointer(self, file: str) -> Any:
+        try:
+            return json.loads((self.run_dir / file).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def _ranking(self) -> KeepBest | None:
+        pointer = self._read_pointer(BEST)
+        try:
+            return KeepBest(pointer["metric"], pointer["mode"])
+        except (TypeError, KeyError, InvalidArgumentError):
+            return None
+
+    # -- directories -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._guard:
+            if held_here(self.run_dir):
+                yield
+                return
+            with self.lock():
+                yield
+
+    def _current_generation(self) -> int:
+        """Return the generation that :meth:`begin` decided; a store that never began adds to the newest one."""
+        if self._generation is None:
+            newest = names.newest(self._listing())
+            position = None if newest is None else names.position_of(newest)
+            self._generation = 0 if position is None else position.generation
+        return self._generation
+
+    def _intact(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint of that name if it is there and verifies."""
+        if not (self._checkpoints / name).exists():
+            return None
+        checkpoint = self._at(name)
+        problem = self._problem(checkpoint)
+        if problem is not None:
+            logger.warning("%s is written again: %s", name, problem)
+            return None
+        return checkpoint
+
+    def _clear_way(self, name: str) -> None:
+        """Take a damaged checkpoint's name from it: the one that replaces it is on disk already."""
+        if (self._checkpoints / name).exists():
+            self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        doomed = self._checkpoints / f"{_STAGING}deleted-{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            durable.rename_directory(self._checkpoints / name, doomed)
+            durable.remove_directory(doomed)
+        except OSError as error:
+            raise _write_error("a checkpoint could not be deleted", self._checkpoints / name, error) from error
+        self._records.pop(name, None)
+        self._verified.discard(name)
+
+    def _discard(self, staged: Path) -> None:
+        try:
+            durable.remove_directory(staged)
+        except OSError as error:
+            logger.warning("%s is left behind until the next run sweeps it: %s", staged, error)
+
+    def _sweep(self) -> int:
+        swept = 0
+        try:
+            left = [entry for entry in os.listdir(self._checkpoints) if entry.startswith(_STAGING)]
+            for entry in left:
+                durable.remove_directory(self._checkpoints / entry)
+                swept += 1
+        except FileNotFoundError:
+            return swept
+        except OSError as error:
+            raise _write_error("what a dead process left cannot be deleted", self._checkpoints, error) from error
+        return swept
+
+
+def _record_of_name(name: str) -> CheckpointRecord:
+    position = names.position_of(name)
+    assert position is not None
+    progress = Progress(position.global_step, position.epochs_completed or 0, 0)
+    return CheckpointRecord(name, progress, position.epochs_completed is not None, {})
+
+
+def _write_error(what: str, where: Path, error: Exception) -> CheckpointWriteError:
+    return CheckpointWriteError(
+        what,
+        where=str(where),
+        received=str(error) if isinstance(error, InvalidArgumentError) else f"{type(error).__name__}: {error}",
+        expected="a directory on a disk with room, that this process may write to",
+        remedy="checkpoints committed before it are intact",
+    )

@@ -1,0 +1,1 @@
+"""The command line: what users do with checkpoints and runs from a shell."""

@@ -1,0 +1,202 @@
+"""Prove on a user's own script that a killed and resumed run equals the uninterrupted one, or say where it does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.errors import WarmCallbacksError
+from paddle_warm_callbacks.hapi import proof
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+
+class ScriptFailedError(WarmCallbacksError):
+    """The script itself failed, or does not use our callbacks; nothing can be said of its resumes."""
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """What became of the comparison.
+
+    Attributes:
+        identical: Whether losses, parameters, optimizer and state of the killed run equal the uninterrupted one's.
+        steps: Steps of the uninterrupted run.
+        killed_at: Steps, by their number in the run, at which the run was killed.
+        first_difference: What differed first, in words; empty if nothing did.
+        likely_cause: What usually causes that; empty if nothing differed.
+    """
+
+    identical: bool
+    steps: int
+    killed_at: tuple[int, ...]
+    first_difference: str = ""
+    likely_cause: str = ""
+
+    def to_text(self) -> str:
+        """Return the result in a few lines."""
+        kills = f"{self.steps} steps; killed with SIGKILL after step {', '.join(map(str, self.killed_at))}, and resumed"
+        if self.identical:
+            return f"identical to the bit: losses, parameters, optimizer, state\n{kills}"
+        return f"NOT identical: {self.first_difference}\n{kills}\nusual cause: {self.likely_cause}"
+
+
+def prove(
+    script: Sequence[str], *, kills: int = 3, seed: int = 0, directory: str | None = None, timeout: float = 3600.0
+) -> ProofResult:
+    """Run a training script uninterrupted, and again killed at random steps and resumed; compare bit by bit.
+
+    The script runs unchanged, as a subprocess of this Python, with its run directories redirected to a scratch
+    directory. It must pass ``WarmStartCallback(run_dir=…, resume_from="latest")`` and ``PeriodicCheckpoint`` to ``fit``.
+
+    Args:
+        script: The script's path and its arguments.
+        kills: How many times the second run is killed, at least 1.
+        seed: Chooses the steps it is killed at.
+        directory: Where to keep both runs for a closer look; None: a temporary directory that is removed.
+        timeout: Seconds that one process of the script may take.
+
+    Returns:
+        The result. The script is also run twice uninterrupted: one that differs from itself cannot be resumed exactly
+        by anything, and the result says so.
+
+    Raises:
+        ScriptFailedError: The script ends with an error, or trains nothing that our callbacks see.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(directory or scratch)
+        control, again, killed = (root / name for name in ("uninterrupted", "uninterrupted-again", "killed"))
+        _run(script, control, timeout)
+        losses = _losses(control)
+        if not losses:
+            raise ScriptFailedError(
+                "the script trained no step that PeriodicCheckpoint saw",
+                where=" ".join(script),
+                expected='model.fit(…, callbacks=[WarmStartCallback(run_dir=d, resume_from="latest"), '
+                "PeriodicCheckpoint(d, …)])",
+            )
+        _run(script, again, timeout)
+        difference = _difference(control, again)
+        if difference:
+            return ProofResult(
+                False,
+                len(losses),
+                (),
+                f"two uninterrupted runs, {difference}",
+                "the script differs from itself: an operator or a data source that is not deterministic, such as a "
+                "dataset that draws paddle.rand beside dropout, time or os.urandom as a seed, or a race between threads",
+            )
+        killed_at = _run_killed(script, killed, kills, random.Random(seed), len(losses), timeout)
+        difference = _difference(control, killed)
+        return ProofResult(not difference, len(losses), killed_at, difference, _cause(difference))
+
+
+def _run_killed(
+    script: Sequence[str], directory: Path, kills: int, chance: random.Random, steps: int, timeout: float
+) -> tuple[int, ...]:
+    """Run, kill and resume until the script ends by itself; return the steps it was killed after."""
+    killed_at: list[int] = []
+    while len(killed_at) < kills:
+        # At least one step further than last time, and never so far that the script ends by itself.
+        done = max(_losses(directory), default=0)
+        if _run(script, directory, timeout, kill_at=chance.randint(1, max(1, (steps - done) // 2))):
+            break
+        killed_at.append(max(_losses(directory)))
+    else:
+        _run(script, directory, timeout)
+    return tuple(killed_at)
+
+
+def _run(script: Sequence[str], directory: Path, timeout: float, kill_at: int | None = None) -> bool:
+    """Run the script once; return whether it ended by itself rather than by the kill."""
+    directory.mkdir(parents=True, exist_ok=True)
+    watch = proof.Watch(str(directory), kill_at)
+    done = subprocess.run(  # noqa: S603  # the user's own script
+        [sys.executable, "-m", "paddle_warm_callbacks.hapi.seeded_script", *script],
+        env={**os.environ, **watch.to_environment()},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if kill_at is not None and done.returncode == -signal.SIGKILL:
+        return False
+    if done.returncode != 0:
+        raise ScriptFailedError(
+            f"the script ended with exit code {done.returncode}",
+            where=" ".join(script),
+            received=done.stderr[-2000:],
+            remedy="make it run to its end by itself first",
+        )
+    return True
+
+
+def _losses(directory: Path) -> dict[int, list[str]]:
+    """Return step to losses, in bits; of a step done twice, the later one."""
+    trace = proof.trace_file(str(directory))
+    if not trace.exists():
+        return {}
+    lines = (json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines())
+    return {int(line["step"]): line["loss"] for line in lines}
+
+
+def _difference(one: Path, other: Path) -> str:
+    """Return what differs first between two runs, in words; empty if nothing does."""
+    losses, others = _losses(one), _losses(other)
+    for step in sorted(losses.keys() | others.keys()):
+        if losses.get(step) != others.get(step):
+            return f"loss of step {step}: {_shown(losses.get(step))} against {_shown(others.get(step))}"
+    for run in sorted((one / "runs").iterdir()):
+        difference = _newest_differ(run, other / "runs" / run.name)
+        if difference:
+            return difference
+    return ""
+
+
+def _newest_differ(one: Path, other: Path) -> str:
+    newest, others = (CheckpointStore(str(run)).latest_verified() for run in (one, other))
+    if newest is None or others is None:
+        return "" if newest is others else "one run left no checkpoint"
+    if newest.name != others.name:
+        return f"the last checkpoint is {newest.name} against {others.name}"
+    tensors, other_tensors = _digests(newest), _digests(others)
+    for name in sorted(tensors.keys() | other_tensors.keys()):
+        if tensors.get(name) != other_tensors.get(name):
+            return f"tensor {name} of {newest.name}"
+    state, other_state = newest.read_state(), others.read_state()
+    for key in sorted(state):
+        if repr(state[key]) != repr(other_state.get(key)):
+            return f"state {key!r} of {newest.name}"
+    return ""
+
+
+def _digests(checkpoint: Checkpoint) -> dict[str, str]:
+    # By structured names: what Paddle generates differs between processes.
+    return {f"{entry.file}/{entry.name}": entry.digest for entry in checkpoint.read_tensors()}
+
+
+def _shown(losses: list[str] | None) -> str:
+    return "none" if losses is None else ", ".join(f"{float.fromhex(loss):.9g}" for loss in losses)
+
+
+def _cause(difference: str) -> str:
+    if not difference:
+        return ""
+    if difference.startswith("loss"):
+        return (
+            "something random that is not part of the saved state: a dataset or transform with a generator of its own "
+            "(give it to the batch sampler, or seed it from the index), or a callback without state_dict"
+        )
+    if difference.startswith("state"):
+        return "a callback's or sampler's state that depends on when the process started"
+    return "an operator that is not deterministic on this device, after the last loss that was compared"

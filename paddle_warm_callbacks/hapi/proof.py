@@ -1,0 +1,84 @@
+"""The witness inside a run that ``prove`` watches: where it writes, what every step's loss was, and when it is killed.
+
+``prove`` runs a user's script several times, unchanged, in processes of its own. What differs between these runs is
+told to our callbacks by one environment variable, which nobody else sets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+
+VARIABLE = "PADDLE_WARM_CALLBACKS_PROOF"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a watched run is told.
+
+    Attributes:
+        directory: Run directories and the trace of this run go there, whatever the script says.
+        kill_at: The process kills itself with SIGKILL once so many steps, of all its fits, are done; None never.
+    """
+
+    directory: str
+    kill_at: int | None = None
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the environment variable that :func:`watch` reads back."""
+        return {VARIABLE: json.dumps(asdict(self))}
+
+
+def watch() -> Watch | None:
+    """Return what this process was told by ``prove``; None in any ordinary run."""
+    told = os.environ.get(VARIABLE)
+    return None if told is None else Watch(**json.loads(told))
+
+
+def run_dir(path: str) -> str:
+    """Return where the run of ``path`` writes: there, or, in a watched run, in a directory of its own for ``path``."""
+    told = watch()
+    if told is None:
+        return path
+    return str(Path(told.directory) / "runs" / Path(path).resolve().relative_to("/").as_posix().replace("/", "_"))
+
+
+def trace_file(directory: str) -> Path:
+    """Return the file of a watched run that holds a line per step."""
+    return Path(directory) / "trace.jsonl"
+
+
+class Witness(FitCallback):
+    """Write down each step's loss in bits, and kill the process at the step it is told to."""
+
+    order = 1000
+
+    _steps = 0  # of all fits of this process
+
+    def __init__(self, told: Watch) -> None:
+        super().__init__()
+        self._told = told
+
+    @classmethod
+    def join_if_asked(cls, loop: FitLoop | None) -> None:
+        """Join the fit of ``loop`` once, if this is a watched run."""
+        told = watch()
+        if told is not None and loop is not None:
+            loop.join_once(cls(told))
+
+    def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
+        """Append the step to the trace, durable against the kill that may follow."""
+        losses = logs.get("loss", [])
+        line = {"step": loop.progress.global_step, "loss": [float(loss).hex() for loss in losses]}
+        with trace_file(self._told.directory).open("a", encoding="utf-8") as trace:
+            trace.write(json.dumps(line) + "\n")
+        Witness._steps += 1
+        if Witness._steps == self._told.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,237 @@
+"""Checkpoints fall where policies say, hold one step's state, survive signals, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from paddle_warm_callbacks import CheckpointStore, EveryNEpochs, EveryNSteps, KeepBest, KeepLatest, PeriodicCheckpoint
+from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
+from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
+
+
+def names(run_dir: Path) -> list[str]:
+    return [checkpoint.name for checkpoint in CheckpointStore(str(run_dir)).list()]
+
+
+def test_checkpoints_fall_where_the_policy_says(tmp_path: Path) -> None:
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(1) | EveryNSteps(2), keep=KeepLatest(99))
+    fit(model(), callback, epochs=2)
+    assert names(tmp_path) == [
+        "step-00000002",
+        "step-00000003-epoch-0001",
+        "step-00000005",
+        "step-00000006-epoch-0002",
+    ] or names(tmp_path) == [
+        "step-00000002",
+        "step-00000003-epoch-0001",
+        "step-00000004",
+        "step-00000006",
+        "step-00000006-epoch-0002",
+    ]
+    assert [event.name for event in callback.events] == names(tmp_path)
+
+
+def test_retention_keeps_what_it_is_told_and_the_newest(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(2)), epochs=2)
+    assert len(names(tmp_path)) == 2
+    assert names(tmp_path)[-1] == "step-00000006-epoch-0002"
+
+
+def test_the_last_state_is_saved_even_if_no_policy_asks(tmp_path: Path) -> None:
+    trained = model()
+    fit(trained, PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50)), epochs=2)
+    (last,) = CheckpointStore(str(tmp_path)).list()
+    assert {name: array.tobytes() for name, array in last.read_model().items()} == bits(trained)
+
+
+def test_each_file_holds_the_state_of_exactly_one_step(tmp_path: Path) -> None:
+    class Stamp(paddle.callbacks.Callback):  # type: ignore[misc]
+        """Write the step's number over every parameter, right after the checkpoint of that step was asked for."""
+
+        def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+            self.count = getattr(self, "count", 0) + 1
+            for parameter in self.model.network.parameters():
+                parameter.set_value(np.full(parameter.shape, self.count, "float32"))
+
+    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99)), Stamp(), epochs=4)
+    for checkpoint in CheckpointStore(str(tmp_path)).list():
+        values = {float(value) for array in checkpoint.read_model().values() for value in array.ravel()}
+        assert values == {float(checkpoint.progress.global_step)}
+
+
+def test_paddle_reads_the_files_without_us(tmp_path: Path) -> None:
+    trained = model()
+    fit(trained, PeriodicCheckpoint(str(tmp_path)), epochs=1)
+    path = Path(CheckpointStore(str(tmp_path)).list()[-1].path) / "model"
+    script = f"""
+import sys
+sys.modules["paddle_warm_callbacks"] = None  # not importable
+import numpy as np, paddle
+values = paddle.load({str(path)!r} + ".pdparams")
+network = paddle.nn.Sequential(
+    ("body", paddle.nn.Linear(3, 5)), ("drop", paddle.nn.Dropout(0.3)), ("fc", paddle.nn.Linear(5, 3)))
+model = paddle.Model(network)
+optimizer = paddle.optimizer.Adam(paddle.optimizer.lr.StepDecay(0.05, 2), parameters=network.parameters())
+model.prepare(optimizer, paddle.nn.CrossEntropyLoss())
+model.load({str(path)!r})
+for name, tensor in network.state_dict().items():
+    assert tensor.numpy().tobytes() == values[name].numpy().tobytes(), name
+    print(name, tensor.numpy().tobytes().hex())
+x, y = paddle.ones([2, 3]), paddle.zeros([2, 1], dtype="int64")
+model.train_batch([x], [y])
+assert any("moment1" in key for key in optimizer.state_dict())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split() for line in done.stdout.splitlines() if " " in line)
+    assert {name: printed[name] for name in bits(trained)} == {n: b.hex() for n, b in bits(trained).items()}
+
+
+def test_a_checkpoint_never_falls_inside_an_accumulation_window(tmp_path: Path) -> None:
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99))
+    fit(model(), callback, epochs=1, accumulate_grad_batches=2)
+    saved = CheckpointStore(str(tmp_path)).list()
+    assert [checkpoint.progress.step_in_epoch for checkpoint in saved] == [2, 3, 0]
+    assert saved[0].manifest.metadata["waited_for_accumulation_window"] == 1
+
+
+def test_metrics_of_the_evaluation_name_the_best(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(str(tmp_path), keep=KeepBest("acc") | KeepLatest(1)), epochs=3, eval_data=Points())
+    store = CheckpointStore(str(tmp_path))
+    best = store.best()
+    assert best is not None
+    assert best.manifest.metrics["acc"] == max(c.manifest.metrics["acc"] for c in store.list())
+    assert {"acc", "loss", "train_acc", "train_loss"} <= best.manifest.metrics.keys()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_at_the_steps_end_and_stops(tmp_path: Path, number: signal.Signals) -> None:
+    class Kill(Losses):
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if (self.epoch, step) == (1, 1):
+                os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    losses, callback = Kill(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50))
+    fit(model(), callback, losses)
+    assert max(losses.seen) == (1, 1)
+    assert callback.preempted_by == number.name
+    assert names(tmp_path) == [f"step-{STEPS + 2:08d}"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_during_evaluation_saves_the_state_before_it_at_once(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    class Kill(Losses):
+        def on_eval_batch_begin(self, step: int, logs: Any = None) -> None:
+            if step == 0 and self.epoch == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if step == 2 and self.epoch == 1:
+                seen.append(names(tmp_path))
+
+    losses = Kill()
+    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50)), losses, eval_data=Points())
+    assert seen == [[f"step-{2 * STEPS:08d}"]], "on disk before the evaluation has ended"
+    assert max(losses.seen)[0] == 1
+    (mid_evaluation, after) = CheckpointStore(str(tmp_path)).list()
+    assert mid_evaluation.progress.step_in_epoch == STEPS
+    assert after.progress.epoch == 2
+
+
+def test_a_signal_while_data_is_awaited_saves_at_once(tmp_path: Path) -> None:
+    committed = threading.Event()
+    in_time: list[bool] = []
+
+    class Slow(Points):
+        """The fifth batch arrives only once the checkpoint is there."""
+
+        asked = 0
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            Slow.asked += 1
+            if Slow.asked == 4 * STEPS + 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+                in_time.append(committed.wait(20))
+            return super().__getitem__(index)
+
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50))
+    record = callback._committed
+    callback._committed = lambda event: (record(event), committed.set())[0]  # type: ignore[method-assign]
+    loader = paddle.io.DataLoader(Slow(), batch_size=4, use_buffer_reader=False)
+    losses = Losses()
+    model().fit(loader, epochs=3, callbacks=[callback, losses], verbose=0)
+    assert in_time == [True]
+    assert callback.preempted_by == "SIGTERM"
+
+
+def test_two_processes_on_one_run_directory_are_told_apart(tmp_path: Path) -> None:
+    with CheckpointStore(str(tmp_path)).lock(), pytest.raises(RunDirectoryBusyError, match=str(os.getpid())):
+        fit(model(), PeriodicCheckpoint(str(tmp_path)))
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self/ns").exists(), reason="needs permissions to matter")
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+def test_a_failed_save_surfaces_and_the_earlier_ones_are_intact(
+    tmp_path: Path, on_error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Spoil(Losses):
+        """Put a file where checkpoints are staged from the second epoch on."""
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            super().on_epoch_begin(epoch)
+            if epoch == 1:
+                (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+                (tmp_path / "checkpoints").write_text("in the way")
+
+    losses = Spoil()
+    callback = PeriodicCheckpoint(str(tmp_path), on_error=on_error)
+    if on_error == "raise":
+        with pytest.raises(CheckpointWriteError):
+            fit(model(), callback, losses)
+    else:
+        fit(model(), callback, losses)
+        assert max(losses.seen) == (2, STEPS - 1)
+        assert "a checkpoint was lost" in caplog.text
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "checkpoints")
+    newest = CheckpointStore(str(tmp_path)).latest_verified()
+    assert newest is not None
+    assert newest.name == f"step-{STEPS:08d}-epoch-0001"
+
+
+def test_nothing_is_left_after_an_exception(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    threads = {thread.name for thread in threading.enumerate()}
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1))
+    with pytest.raises(Interrupted):
+        fit(model(), callback, Losses(fail_after=(1, 0)))
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert {thread.name for thread in threading.enumerate()} <= threads
+    assert names(tmp_path)[-1] == f"step-{STEPS + 1:08d}", "what was saved is durable when fit has raised"
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"save": 5}, "EveryNEpochs(1) | EveryNSteps(500)"),
+        ({"keep": 3}, 'KeepLatest(3) | KeepBest("acc")'),
+        ({"on_error": "ignore"}, "'raise' | 'warn'"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        PeriodicCheckpoint(str(tmp_path), **arguments)
+    assert says in str(caught.value)

@@ -1,0 +1,286 @@
+"""Resume wins over warm, warm over cold; each says what it did; nothing is silent."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import paddle
+import pytest
+
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    EveryNEpochs,
+    EveryNSteps,
+    HeadTransplant,
+    KeepBest,
+    KeepLatest,
+    PeriodicCheckpoint,
+    WarmStartCallback,
+)
+from paddle_warm_callbacks.errors import (
+    CoverageError,
+    InvalidArgumentError,
+    NoUsableCheckpointError,
+    ResumeChangedError,
+    SourceError,
+)
+from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
+
+
+def interrupted_run(run_dir: Path, after: tuple[int, int] = (1, 0), **save: Any) -> None:
+    """Train with a checkpoint at every step until after step ``after``."""
+    save.setdefault("save", EveryNSteps(1))
+    with pytest.raises(Interrupted):
+        fit(model(), PeriodicCheckpoint(str(run_dir), keep=KeepLatest(10), **save), Losses(fail_after=after))
+
+
+def resumed(run_dir: Path, **options: Any) -> WarmStartCallback:
+    return WarmStartCallback(run_dir=str(run_dir), resume_from="latest", **options)
+
+
+@pytest.mark.parametrize("after", [(0, 0), (1, 0), (1, STEPS - 2)])
+def test_the_same_command_again_goes_on_to_the_bit(tmp_path: Path, after: tuple[int, int]) -> None:
+    control = Losses()
+    uninterrupted = model()
+    fit(uninterrupted, control)
+    interrupted_run(tmp_path, after)
+    continued, losses = model(), Losses()
+    warm = resumed(tmp_path)
+    fit(continued, warm, PeriodicCheckpoint(str(tmp_path)), losses)
+    assert losses.seen == {at: loss for at, loss in control.seen.items() if at > after}
+    assert bits(continued) == bits(uninterrupted)
+    assert warm.report is not None
+    assert warm.report.kind == "resume"
+    assert warm.report.share_loaded == 1.0
+    assert set(warm.report.optimizer_restored) == {"body.weight", "body.bias", "fc.weight", "fc.bias"}
+    assert any("index work only" in note for note in warm.report.notes)
+
+
+def test_a_resume_wins_over_a_source(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    source = model(seed=9).network
+    warm = resumed(tmp_path, source=source)
+    fit(model(), warm, epochs=2)
+    assert warm.report is not None
+    assert warm.report.resumed_from == f"step-{STEPS + 1:08d}"
+
+
+def test_without_a_checkpoint_the_source_is_taken(tmp_path: Path) -> None:
+    source, trained = model(seed=9), model()
+    start = StartBits()
+    warm = resumed(tmp_path, source=source.network)
+    fit(trained, warm, start)
+    assert warm.report is not None
+    assert (warm.report.kind, warm.report.share_loaded) == ("warm", 1.0)
+    assert start.bits == bits(source)
+
+
+class StartBits(paddle.callbacks.Callback):  # type: ignore[misc]
+    """The parameters as the first step finds them."""
+
+    bits: dict[str, bytes] | None = None
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        self.bits = self.bits or bits(self.model)
+
+
+def test_without_either_it_is_cold_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warm = resumed(tmp_path / "new")
+    with caplog.at_level(logging.INFO, "paddle_warm_callbacks"):
+        fit(model(), warm)
+    assert warm.report is not None
+    assert warm.report.kind == "cold"
+    assert "cold start" in caplog.text
+
+
+def test_a_head_grows_from_a_saved_model(tmp_path: Path) -> None:
+    old = model(classes=2)
+    old.save(str(tmp_path / "old"))
+    grown, start = model(classes=3, seed=4), StartBits()
+    warm = WarmStartCallback(str(tmp_path / "old.pdparams"), head=HeadTransplant("fc", ["a", "b"], ["c", "b", "a"]))
+    fit(grown, warm, start)
+    assert warm.report is not None
+    assert warm.report.transplanted == ("fc.weight", "fc.bias")
+    fresh = model(classes=3, seed=4).network
+    fresh.body.weight.set_value(old.network.body.weight)
+    weight = fresh.fc.weight.numpy()
+    weight[:, 1], weight[:, 2] = old.network.fc.weight.numpy()[:, 1], old.network.fc.weight.numpy()[:, 0]
+    assert start.bits is not None
+    assert start.bits["fc.weight"] == weight.tobytes()
+    assert start.bits["body.weight"] == old.network.body.weight.numpy().tobytes()
+
+
+def test_old_labels_come_from_the_source_metadata(tmp_path: Path) -> None:
+    fit(model(classes=3), PeriodicCheckpoint(str(tmp_path), metadata={"labels": ["a", "b", "c"]}))
+    warm = WarmStartCallback(str(tmp_path), head=HeadTransplant("fc", None, ["c", "d", "a", "b"]))
+    fit(model(classes=4), warm)
+    assert warm.report is not None
+    assert warm.report.transplanted == ("fc.weight", "fc.bias")
+    with pytest.raises(InvalidArgumentError, match="old labels are not known"):
+        model().save(str(tmp_path / "plain"))
+        fit(model(), WarmStartCallback(str(tmp_path / "plain.pdparams"), head=HeadTransplant("fc", None, ["x"])))
+
+
+def test_too_little_loaded_is_an_error(tmp_path: Path) -> None:
+    stranger = paddle.nn.Linear(2, 2)
+    paddle.save(stranger.state_dict(), str(tmp_path / "stranger.pdparams"))
+    with pytest.raises(CoverageError):
+        fit(model(), WarmStartCallback(str(tmp_path / "stranger.pdparams")))
+
+
+def test_a_source_that_is_not_there_is_an_error_that_lists_what_was_tried(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        fit(model(), WarmStartCallback(str(tmp_path / "nowhere.pdparams")))
+    assert "nowhere.pdparams" in str(caught.value)
+
+
+def test_checkpoints_of_which_none_verifies_are_never_a_cold_start(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    for file in tmp_path.glob("checkpoints/*/model.pdparams"):
+        file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(NoUsableCheckpointError):
+        fit(model(), resumed(tmp_path))
+
+
+def test_a_damaged_newest_steps_back_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted_run(tmp_path, (1, 1))
+    newest = CheckpointStore(str(tmp_path)).list()[-1]
+    file = Path(newest.path) / "model.pdopt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    control, continued = model(), model()
+    fit(control)
+    warm = resumed(tmp_path)
+    fit(continued, warm, PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1)))
+    assert warm.report is not None
+    assert warm.report.resumed_from == f"step-{STEPS + 1:08d}"
+    assert newest.name in caplog.text
+    assert "model.pdopt" in caplog.text
+    assert bits(continued) == bits(control)
+
+
+def test_the_best_can_be_resumed(tmp_path: Path) -> None:
+    keep = KeepBest("acc") | KeepLatest(1)
+    fit(model(), PeriodicCheckpoint(str(tmp_path), keep=keep), epochs=4, eval_data=Points())
+    store = CheckpointStore(str(tmp_path))
+    best = store.best()
+    assert best is not None
+    warm = WarmStartCallback(run_dir=str(tmp_path), resume_from="best")
+    fit(model(), warm, PeriodicCheckpoint(str(tmp_path), keep=keep), epochs=5, eval_data=Points())
+    assert warm.report is not None
+    assert warm.report.resumed_from == best.name
+    newest = store.list()[-1]
+    assert newest.progress.epoch == 5
+
+
+def test_an_explicit_checkpoint_can_be_resumed(tmp_path: Path) -> None:
+    interrupted_run(tmp_path, (1, 1))
+    first = CheckpointStore(str(tmp_path)).list()[0]
+    control, continued = model(), model()
+    fit(control)
+    warm = WarmStartCallback(resume_from=first.path)
+    fit(continued, warm)
+    assert warm.report is not None
+    assert warm.report.resumed_from == first.name
+    assert bits(continued) == bits(control)
+
+
+def test_an_explicit_checkpoint_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        fit(model(), WarmStartCallback(resume_from=str(tmp_path / "gone")))
+
+
+def test_another_batch_size_inside_an_epoch_is_refused(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    trained = model()
+    with pytest.raises(ResumeChangedError, match="batch_size: 4 when saved, 6 now") as caught:
+        trained.fit(Points(), batch_size=6, epochs=3, callbacks=[resumed(tmp_path)], verbose=0)
+    assert "on_change" in caught.value.remedy
+
+
+def test_another_batch_size_can_be_adapted_to(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    warm, losses = resumed(tmp_path, on_change="adapt"), Losses()
+    model().fit(Points(), batch_size=6, epochs=3, callbacks=[warm, losses], verbose=0)
+    assert sorted(losses.seen) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert warm.report is not None
+    assert len(warm.report.optimizer_restored) == 4
+    assert any("begins again" in note for note in warm.report.notes)
+
+
+def test_another_batch_size_at_an_epochs_boundary_is_harmless_and_said(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=1)
+    warm, losses = resumed(tmp_path), Losses()
+    model().fit(Points(), batch_size=6, epochs=2, callbacks=[warm, losses], verbose=0)
+    assert sorted(losses.seen) == [(1, 0), (1, 1)]
+    assert warm.report is not None
+    assert any("batch_size: 4 when saved, 6 now (harmless)" in note for note in warm.report.notes)
+
+
+def test_another_network_is_refused_or_adapted_to(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    with pytest.raises(ResumeChangedError, match="network"):
+        fit(model(classes=5), resumed(tmp_path))
+    warm = resumed(tmp_path, on_change="adapt")
+    fit(model(classes=5), warm)
+    assert warm.report is not None
+    assert dict(warm.report.skipped).keys() == {"fc.weight", "fc.bias"}
+    assert set(dict(warm.report.optimizer_reset)) == {"fc.weight", "fc.bias"}
+    assert set(warm.report.optimizer_restored) == {"body.weight", "body.bias"}
+
+
+def test_more_epochs_are_fine(tmp_path: Path) -> None:
+    control, continued = model(), model()
+    fit(control, epochs=4)
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=2)
+    fit(continued, resumed(tmp_path), epochs=4)
+    assert bits(continued) == bits(control)
+
+
+def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
+    finished, again, losses = model(), model(), Losses()
+    fit(finished, PeriodicCheckpoint(str(tmp_path)), epochs=2)
+    fit(again, resumed(tmp_path), PeriodicCheckpoint(str(tmp_path)), losses, epochs=2)
+    assert losses.seen == {}
+    assert bits(again) == bits(finished)
+
+
+def test_a_run_that_early_stopping_ended_stays_ended(tmp_path: Path) -> None:
+    def stopping() -> Any:
+        return paddle.callbacks.EarlyStopping("acc", patience=1, verbose=0, save_best_model=False, baseline=2.0)
+
+    control = Losses()
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), stopping(), control, epochs=5, eval_data=Points())
+    assert max(control.seen)[0] == 0
+    losses, warm = Losses(), resumed(tmp_path)
+    fit(model(), warm, stopping(), losses, epochs=5, eval_data=Points())
+    assert losses.seen == {}
+    assert warm.report is not None
+    assert any("early stopping" in note for note in warm.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"resume_from": "latest"}, "of which run"),
+        ({"min_loaded": 50}, "0 to 1"),
+        ({"min_loaded": -1}, "at least 0"),
+        ({"source": "x", "include": "("}, "not a regular expression"),
+        ({"on_change": "guess"}, "'raise' | 'adapt'"),
+        ({"head": HeadTransplant("fc", ["a"], ["b"])}, "there is none"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        WarmStartCallback(**arguments)
+    assert says in str(caught.value)
+
+
+def test_epoch_saves_hold_what_the_evaluation_did(tmp_path: Path) -> None:
+    stopping = paddle.callbacks.EarlyStopping("acc", patience=9, verbose=0, save_best_model=False)
+    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(1)), stopping, epochs=1, eval_data=Points())
+    state = CheckpointStore(str(tmp_path)).list()[-1].read_state()
+    assert state["callbacks"]["EarlyStopping"]["stopped_epoch"] == 1

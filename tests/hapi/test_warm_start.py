@@ -1,0 +1,125 @@
+"""Weights of another run: what fits is copied, heads go by label, and nothing is called loaded that was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from paddle_warm_callbacks.errors import CoverageError
+from paddle_warm_callbacks.hapi.warm_start import as_arrays, warm_start
+from paddle_warm_callbacks.plan.transplant import HeadTransplant
+
+OLD, NEW = ["bird", "cat", "dog"], ["dog", "fox", "bird", "cat", "owl"]
+
+
+class Classifier(paddle.nn.Layer):  # type: ignore[misc]
+    """A backbone and a head, as ``paddle.vision``'s networks have."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = paddle.nn.Sequential(paddle.nn.Linear(6, 8), paddle.nn.BatchNorm1D(8), paddle.nn.ReLU())
+        self.fc = paddle.nn.Linear(8, classes)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(self.body(x))
+
+
+def trained(classes: int, seed: int = 0) -> Classifier:
+    paddle.seed(seed)
+    network = Classifier(classes)
+    network.train()
+    for number in range(3):
+        x = np.random.RandomState(number).normal(size=(16, 6)).astype("float32")
+        network(paddle.to_tensor(x))  # running statistics away from their start
+    network.eval()
+    return network
+
+
+def outputs(network: Any) -> Any:
+    x = np.random.RandomState(9).normal(size=(4, 6)).astype("float32")
+    return network(paddle.to_tensor(x)).numpy()
+
+
+def bits(network: Any) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()}
+
+
+def test_a_grown_head_says_the_same_of_old_labels() -> None:
+    old, new = trained(3), trained(5, seed=1)
+    head = HeadTransplant("fc", OLD, NEW)
+    report = warm_start(new, as_arrays(old), description="old", head=head)
+    of_old = outputs(old)
+    of_new = outputs(new)
+    for number, label in enumerate(OLD):
+        column = NEW.index(label)
+        assert new.fc.weight.numpy()[:, column].tobytes() == old.fc.weight.numpy()[:, number].tobytes()
+        # A wider matrix product may round its last bit otherwise.
+        np.testing.assert_allclose(of_new[:, column], of_old[:, number], rtol=1e-6, atol=1e-7)
+    assert report.transplanted == ("fc.weight", "fc.bias")
+    assert report.share_loaded == 1.0
+    assert report.skipped == ()
+
+
+def test_a_dropped_head_does_not() -> None:
+    old, new = trained(3), trained(5, seed=1)
+    report = warm_start(new, as_arrays(old), description="old")
+    assert [name for name, _ in report.skipped] == ["fc.weight", "fc.bias"]
+    assert all(reason.startswith("shape differs: (") for _, reason in report.skipped)
+    assert not np.allclose(outputs(new)[:, NEW.index("cat")], outputs(old)[:, OLD.index("cat")], atol=1e-3)
+    assert 0.5 < report.share_loaded < 1.0
+
+
+@pytest.mark.parametrize("new_rows", ["init", "zero", "mean"])
+def test_new_rows_hold_what_was_asked_for(new_rows: str) -> None:
+    old, new = trained(3), trained(5, seed=1)
+    before = new.fc.weight.numpy()[:, NEW.index("fox")]
+    warm_start(new, as_arrays(old), description="old", head=HeadTransplant("fc", OLD, NEW, new_rows=new_rows))
+    expected = {"init": before, "zero": np.zeros(8), "mean": old.fc.weight.numpy().mean(axis=1)}[new_rows]
+    np.testing.assert_allclose(new.fc.weight.numpy()[:, NEW.index("fox")], expected, rtol=1e-6)
+
+
+def test_too_small_a_share_is_an_error_and_changes_nothing() -> None:
+    stranger, network = paddle.nn.Linear(2, 2), trained(3)
+    before = bits(network)
+    with pytest.raises(CoverageError, match=r"only 0\.0%") as caught:
+        warm_start(network, as_arrays(stranger), description="stranger.pdparams")
+    assert caught.value.where == "stranger.pdparams"
+    assert "missing in the source" in caught.value.received
+    assert bits(network) == before
+
+
+def test_half_precision_weights_are_converted_and_said() -> None:
+    old, new = trained(3), trained(3, seed=1)
+    half = {name: array.astype("float16") for name, array in as_arrays(old).items()}
+    report = warm_start(new, half, description="half")
+    assert report.notes == (f"{len(half)} tensors converted to float32",)
+    for name, tensor in new.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), half[name].astype("float32"))
+
+
+def test_bfloat16_goes_both_ways() -> None:
+    source = paddle.to_tensor([1.0, -2.5, 3.1415926], dtype="float32")
+    for_bfloat = paddle.nn.Linear(1, 3).to(dtype="bfloat16")
+    warm_start(for_bfloat, {"bias": source.numpy()}, description="x", min_loaded=0.0)
+    expected = source.astype("bfloat16").numpy()
+    assert for_bfloat.bias.numpy().tobytes() == expected.tobytes()
+    for_float = paddle.nn.Linear(1, 3)
+    warm_start(for_float, {"bias": expected}, description="x", min_loaded=0.0)
+    np.testing.assert_array_equal(for_float.bias.numpy(), source.astype("bfloat16").astype("float32").numpy())
+
+
+def test_names_are_mapped_when_told() -> None:
+    old, new = trained(3), trained(3, seed=1)
+    renamed = {f"trunk.{name[5:]}" if name.startswith("body.") else name: a for name, a in as_arrays(old).items()}
+    warm_start(new, renamed, description="x", rename={r"^trunk\.": "body."})
+    assert bits(new) == bits(old)
+
+
+def test_statistics_of_norms_come_along() -> None:
+    old, new = trained(3), Classifier(3)
+    warm_start(new, as_arrays(old.state_dict()), description="x")
+    assert new.body[1]._mean.numpy().tobytes() == old.body[1]._mean.numpy().tobytes()
+    assert new.body[1]._mean.stop_gradient
