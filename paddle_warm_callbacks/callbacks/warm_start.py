@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice, require_number
-from paddle_warm_callbacks.checkpoint.source import open_source
+from paddle_warm_callbacks.checkpoint.digests import digest_of
+from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import proof, resume, training_state, warm_start
@@ -141,11 +142,11 @@ class WarmStartCallback(FitCallback):
         return open_checkpoint(self._resume_from)
 
     def _warm(self, loop: FitLoop) -> RestoreReport:
-        source = open_source(warm_start.as_arrays(self._source))
+        source = open_source(self._source)
         head = self._head
         if head is not None and head.old_labels is None:
             head = head.with_old_labels(_labels_of(source))
-        loop.parent = source.digest
+        loop.parent = None if source.manifest is None else digest_of(source.manifest.to_bytes())
         return warm_start.warm_start(
             loop.network,
             source.tensors,
@@ -158,7 +159,7 @@ class WarmStartCallback(FitCallback):
         )
 
 
-def _labels_of(source: Any) -> Sequence[str]:
+def _labels_of(source: Source) -> Sequence[str]:
     labels = (source.manifest.metadata if source.manifest is not None else {}).get("labels")
     if not isinstance(labels, (list, tuple)):
         raise InvalidArgumentError(

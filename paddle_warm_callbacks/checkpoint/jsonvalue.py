@@ -1,8 +1,8 @@
 """Python values to JSON and back, exactly and without pickle.
 
-Plain values are themselves: None, booleans, ints, finite floats, strings, lists, and dictionaries whose keys are strings.
-Everything else is an object with one key that begins with ``$`` and says what it is, ``{"$tuple": [1, 2]}``; so is a
-dictionary that could be mistaken for one.
+Plain values are themselves: None, booleans, ints, finite floats, strings, lists, and dictionaries with keys that are
+strings. Everything else is an object with one key that begins with ``$`` and says what it is, ``{"$tuple": [1, 2]}``;
+so is a dictionary that could be mistaken for one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NotEncodable(InvalidArgumentError):
             why or "a value cannot be stored as JSON",
             where=path,
             received=f"{type_.__module__}.{type_.__qualname__}",
-            expected="None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, deque, NumPy array or scalar",
+            expected="None, bool, int, float, str, bytes, list, tuple, dict, set, deque, NumPy array or scalar",
         )
 
 

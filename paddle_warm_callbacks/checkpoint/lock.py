@@ -49,7 +49,9 @@ class RunLock:
         self._key = (os.getpid(), self._run_dir)
         with _held_guard:
             if self._key in _held:
-                raise _busy(self._run_dir, f"process {os.getpid()} on {socket.gethostname()}, this very process")
+                raise _busy(
+                    self._run_dir, f"process {os.getpid()} on {socket.gethostname()}, this very process"
+                )
             self._descriptor = self._acquire()
             _held[self._key] = self
 
@@ -63,7 +65,9 @@ class RunLock:
                 raise _busy(self._run_dir, self._owner()) from error
             if error.errno not in _NOT_SUPPORTED:
                 raise
-            logger.warning("%s: this file system has no locks; see to it that one process writes there", self._run_dir)
+            logger.warning(
+                "%s: this file system has no locks; see to it that one process writes there", self._run_dir
+            )
             return -1
         self._take_over()
         return descriptor

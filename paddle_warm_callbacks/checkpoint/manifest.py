@@ -133,7 +133,9 @@ class Manifest:
             )  # fmt: skip
         try:
             return cls(
-                files={name: FileEntry(entry["size"], entry["digest"]) for name, entry in record["files"].items()},
+                files={
+                    name: FileEntry(entry["size"], entry["digest"]) for name, entry in record["files"].items()
+                },
                 progress=Progress.from_json(record["progress"]),
                 epoch_completed=bool(record["epoch_completed"]),
                 metrics={name: float(value) for name, value in jsonvalue.decode(record["metrics"]).items()},

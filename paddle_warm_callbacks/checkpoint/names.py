@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from paddle_warm_callbacks.progress import Progress
 
-# Where the padded digits of the step end.
-_PADDED = len("step-") + 8
-_FORM = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?(?:\.g([1-9]\d*))?")
+_FORM = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?(?:\.g([1-9]\d*))?", re.ASCII)
+_PADDED_STEP = len("step-00000000")
+_PADDED_EPOCH = len("step-00000000-epoch-0000")
+_DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ class Position:
     @property
     def order(self) -> tuple[int, int, int]:
         """What positions are sorted by: oldest first."""
-        return self.generation, self.global_step, -1 if self.epochs_completed is None else self.epochs_completed
+        return (
+            self.generation,
+            self.global_step,
+            -1 if self.epochs_completed is None else self.epochs_completed,
+        )
 
 
 def position_of(name: str) -> Position | None:
@@ -76,12 +81,12 @@ def newest(names: Iterable[str]) -> str | None:
     """
     candidates = [name for name in names if name.startswith("step-")]
     generations = {name.rpartition(".g")[2] for name in candidates if ".g" in name}
-    if not all(generation.isdecimal() for generation in generations):
-        return next(reversed(in_order(candidates)), None)
-    suffix = f".g{max(generations, key=int)}" if generations else ""
-    last = [name for name in candidates if name.endswith(suffix)]
-    greatest = max(last, default=None)
-    outgrown = any(name[_PADDED : _PADDED + 1].isdecimal() for name in last)
-    if greatest is None or (position_of(greatest) is not None and not outgrown):
-        return greatest
+    if all(map(str.isdecimal, generations)):
+        suffix = f".g{max(generations, key=int)}" if generations else ""
+        last = [name for name in candidates if name.endswith(suffix)]
+        longest = _PADDED_EPOCH + len(suffix)
+        padded = not any(len(name) > longest or name[_PADDED_STEP:].startswith(_DIGITS) for name in last)
+        greatest = max(last, default="")
+        if padded and position_of(greatest) is not None:
+            return greatest
     return next(reversed(in_order(candidates)), None)

@@ -21,7 +21,6 @@ from paddle_warm_callbacks.errors import UnsafeFileError
 _MOST_OPCODES = 10_000_000
 _LONGEST_INT_BYTES = 1024
 _LONGEST_NAME_BYTES = 512
-_DEEPEST = 100
 # From here on bytes are read into an array at once; below, they are as likely something else.
 _PAYLOAD_BYTES = 4096
 # Room for what a file legitimately holds twice: constants of a few bytes.
@@ -44,11 +43,7 @@ def read_pickle(file: BinaryIO, size: int, where: str) -> Any:
     return _Interpreter(file, size, where).run()
 
 
-class _Mark:
-    """Where a run of items on the stack begins."""
-
-
-_MARK = _Mark()
+_MARK = values.Mark()
 
 
 class _Interpreter:
@@ -72,7 +67,7 @@ class _Interpreter:
                 if code == 0x2E:  # STOP
                     if len(self._stack) != 1:
                         raise values.Refused(f"an end with {len(self._stack)} values in hand")
-                    return _Settling(self._budget_for).settle(self._stack[0], 0)
+                    return values.Settling(self._budget_for).settle(self._stack[0], 0)
                 step = opcodes.get(code)
                 if step is None:
                     raise values.Refused(_REFUSED.get(code, f"opcode 0x{code:02x}, which is none"))
@@ -88,14 +83,19 @@ class _Interpreter:
     def _begin(self) -> None:
         """Say what a file is that is commonly taken for one of parameters."""
         if self._size == 0:
-            raise UnsafeFileError("the file is empty", where=self._where, expected="a file written by paddle.save")
+            raise UnsafeFileError(
+                "the file is empty", where=self._where, expected="a file written by paddle.save"
+            )
         first = self._file.read(1)
         self._position = 1
         if first == b"\x80":
             self.proto()
             return
         known = {
-            b"P": ("a zip archive, as torch.save writes", "convert it to safetensors where PyTorch is at hand"),
+            b"P": (
+                "a zip archive, as torch.save writes",
+                "convert it to safetensors where PyTorch is at hand",
+            ),
             b"\x00": (
                 "a tensor in Paddle's binary format, or the .pdiparams of an inference model",
                 "use the .pdparams file that paddle.save or Model.save(training=True) wrote",
@@ -158,7 +158,7 @@ class _Interpreter:
             return self._take(count)
         self._require(count)
         data = np.empty(count, np.uint8)
-        view = memoryview(data)
+        view = data.data
         filled = 0
         while filled < count:
             more = self._file.readinto(view[filled:])  # type: ignore[attr-defined]  # every binary file has it
@@ -234,7 +234,7 @@ class _Interpreter:
 
     def reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
-        if not isinstance(function, values.Callable_) or not isinstance(arguments, tuple):
+        if not isinstance(function, values.Known) or not isinstance(arguments, tuple):
             raise values.Refused(f"a call of a {type(function).__name__}")
         try:
             self._push(function.build(arguments, self._budget_for))
@@ -321,9 +321,9 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
         (b"0", _Interpreter.drop),
         (b"1", _Interpreter.drop_run),
         (b"2", _Interpreter.duplicate),
-        (b"N", _push_new(lambda machine: None)),
-        (b"\x88", _push_new(lambda machine: True)),
-        (b"\x89", _push_new(lambda machine: False)),
+        (b"N", _push_new(lambda _: None)),
+        (b"\x88", _push_new(lambda _: True)),
+        (b"\x89", _push_new(lambda _: False)),
         (b"J", _push_new(_signed_int)),
         (b"K", _push_new(lambda machine: machine._number("<B"))),
         (b"M", _push_new(lambda machine: machine._number("<H"))),
@@ -339,10 +339,10 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
         (b"B", _unsigned("<I", _push_payload)),
         (b"\x8e", _unsigned("<Q", _push_payload)),
         (b"\x96", _unsigned("<Q", _push_payload)),
-        (b"]", _push_new(lambda machine: [])),
-        (b"}", _push_new(lambda machine: {})),
-        (b")", _push_new(lambda machine: ())),
-        (b"\x8f", _push_new(lambda machine: set())),
+        (b"]", _push_new(lambda _: [])),
+        (b"}", _push_new(lambda _: {})),
+        (b")", _push_new(lambda _: ())),
+        (b"\x8f", _push_new(lambda _: set())),
         (b"a", lambda machine: machine.append([machine._pop()])),
         (b"e", lambda machine: machine.append(machine._pop_run())),
         (b"l", _push_new(lambda machine: machine._pop_run())),
@@ -384,45 +384,3 @@ _REFUSED = {
         *((code, "an opcode of pickle protocol 0") for code in (b"I", b"L", b"F", b"S", b"V", b"p", b"g")),
     )
 }
-
-
-class _Settling:
-    """Replace what stood in for arrays and bytes by the real ones, once the whole value is there."""
-
-    def __init__(self, spend: Callable[[int], None]) -> None:
-        self._spend = spend
-        self._settled: dict[int, Any] = {}
-        self._open: set[int] = set()
-
-    def settle(self, value: Any, depth: int) -> Any:
-        kind = type(value)
-        if kind is values.PendingArray:
-            if value.value is None:
-                raise values.Refused("an array that is never filled")
-            return value.value
-        if kind is values.Payload:
-            self._spend(value.data.size)
-            return value.data.tobytes()
-        if kind in (values.PendingDtype, values.Callable_, _Mark):
-            raise values.Refused("a function, class or dtype for a value")
-        if kind not in (dict, OrderedDict, list, tuple):
-            return value
-        if id(value) in self._settled:
-            return self._settled[id(value)]
-        if id(value) in self._open or depth > _DEEPEST:
-            raise values.Refused("a container within itself, or nested too deep")
-        self._open.add(id(value))
-        settled = self._settle_container(value, depth + 1)
-        self._open.remove(id(value))
-        self._settled[id(value)] = settled
-        return settled
-
-    def _settle_container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            for key in value:
-                value[key] = self.settle(value[key], depth)
-            return value
-        if isinstance(value, list):
-            value[:] = [self.settle(item, depth) for item in value]
-            return value
-        return tuple(self.settle(item, depth) for item in value)

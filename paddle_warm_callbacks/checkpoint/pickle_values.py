@@ -16,6 +16,9 @@ from typing import Any, Callable
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Spend = Callable[[int], None]
+
+_DEEPEST = 100
 
 
 class Refused(Exception):
@@ -55,15 +58,62 @@ class PendingDtype:
         self.value = value
 
 
+class Mark:
+    """Where a run of items on the interpreter's stack begins."""
+
+
 @dataclass(frozen=True)
-class Callable_:
-    """A name on the list; ``build`` is ours and is given the arguments and a check on memory."""
+class Known:
+    """A name on the list; ``build`` is ours, and is given the arguments and a check on memory."""
 
     name: str
-    build: Callable[[tuple[Any, ...], Callable[[int], None]], Any]
+    build: Callable[[tuple[Any, ...], Spend], Any]
 
 
-def raw_bytes(value: Any, spend: Callable[[int], None]) -> Array:
+class Settling:
+    """Replace what stood in for arrays and bytes by the real ones, once the whole value is there."""
+
+    def __init__(self, spend: Spend) -> None:
+        self._spend = spend
+        self._settled: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def settle(self, value: Any, depth: int) -> Any:
+        """Return what ``value`` really is, and what it holds; ``depth`` counts the containers around it."""
+        kind = type(value)
+        if kind is PendingArray:
+            if value.value is None:
+                raise Refused("an array that is never filled")
+            return value.value
+        if kind is Payload:
+            self._spend(value.data.size)
+            return value.data.tobytes()
+        if kind in (PendingDtype, Known, Mark):
+            raise Refused("a function, class or dtype for a value")
+        if kind not in (dict, OrderedDict, list, tuple):
+            return value
+        if id(value) in self._settled:
+            return self._settled[id(value)]
+        if id(value) in self._open or depth > _DEEPEST:
+            raise Refused("a container within itself, or nested too deep")
+        self._open.add(id(value))
+        settled = self._settle_container(value, depth + 1)
+        self._open.remove(id(value))
+        self._settled[id(value)] = settled
+        return settled
+
+    def _settle_container(self, value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            for key in value:
+                value[key] = self.settle(value[key], depth)
+            return value
+        if isinstance(value, list):
+            value[:] = [self.settle(item, depth) for item in value]
+            return value
+        return tuple(self.settle(item, depth) for item in value)
+
+
+def raw_bytes(value: Any, spend: Spend) -> Array:
     """Return uint8 [bytes] to make an array of: the file's own memory at first use, a copy after that."""
     if isinstance(value, Payload):
         if not value.taken:
@@ -97,7 +147,7 @@ def make_array(shape: Any, dtype: Any, fortran: Any, raw: Array) -> Array:
         raise Refused(f"an array of shape {shape}: {error}") from error
 
 
-def fill_array(pending: PendingArray, state: Any, spend: Callable[[int], None]) -> None:
+def fill_array(pending: PendingArray, state: Any, spend: Spend) -> None:
     """Do what ``ndarray.__setstate__`` would: ``(version, shape, dtype, is_fortran, bytes)``."""
     if pending.value is not None:
         raise Refused("an array filled twice")
@@ -123,31 +173,33 @@ def set_byte_order(pending: PendingDtype, state: Any) -> None:
 def hashable(value: Any) -> Any:
     """Return ``value`` if it may be a key: a plain value or a flat tuple of some, whose hash cannot run away."""
     scalars = (str, int, float, bytes, type(None), np.generic)
-    if isinstance(value, scalars) or (isinstance(value, tuple) and all(isinstance(v, scalars) for v in value)):
+    if isinstance(value, scalars) or (
+        isinstance(value, tuple) and all(isinstance(v, scalars) for v in value)
+    ):
         return value
     raise Refused(f"a key that is a {type(value).__name__}")
 
 
-def _reconstruct(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _reconstruct(arguments: tuple[Any, ...], _: Spend) -> Any:
     if len(arguments) != 3 or arguments[0] is not _NDARRAY:
         raise Refused("another class than numpy.ndarray to be built as an array")
     return PendingArray()
 
 
-def _frombuffer(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _frombuffer(arguments: tuple[Any, ...], spend: Spend) -> Any:
     if len(arguments) != 4 or arguments[3] not in ("C", "F"):
         raise Refused("an array from a buffer with other arguments than bytes, dtype, shape, order")
     data, dtype, shape, order = arguments
     return make_array(shape, dtype, order == "F", raw_bytes(data, spend))
 
 
-def _scalar(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _scalar(arguments: tuple[Any, ...], spend: Spend) -> Any:
     if len(arguments) != 2:
         raise Refused("a scalar without dtype and bytes")
     return make_array((1,), arguments[0], False, raw_bytes(arguments[1], spend))[0]
 
 
-def _dtype(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _dtype(arguments: tuple[Any, ...], _: Spend) -> Any:
     code = arguments[0] if arguments else None
     # Number types only: no objects, which would be pointers, and no records.
     if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}", code):
@@ -158,13 +210,13 @@ def _dtype(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
         raise Refused(f"dtype {code!r}") from error
 
 
-def _encode(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _encode(arguments: tuple[Any, ...], spend: Spend) -> Any:
     if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
         raise Refused("an encoding of something else than text as latin1")
     return Payload(_latin1(arguments[0], spend))
 
 
-def _latin1(text: str, spend: Callable[[int], None]) -> Array:
+def _latin1(text: str, spend: Spend) -> Array:
     spend(len(text))
     try:
         return _uint8(bytearray(text, "latin1"))
@@ -176,7 +228,7 @@ def _uint8(data: bytearray) -> Array:
     return np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
 
 
-def _eval(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _eval(arguments: tuple[Any, ...], _: Spend) -> Any:
     # Paddle writes a raw DenseTensor as eval("data", {"data": array}), and this is all that it means.
     if len(arguments) == 2 and arguments[0] == "data" and isinstance(arguments[1], dict):
         held = arguments[1]
@@ -185,13 +237,13 @@ def _eval(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
     raise Refused("an expression to be evaluated")
 
 
-def _empty_bytes(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _empty_bytes(arguments: tuple[Any, ...], _: Spend) -> Any:
     if arguments:
         raise Refused("bytes built from something")
     return b""
 
 
-def _ordered(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _ordered(arguments: tuple[Any, ...], spend: Spend) -> Any:
     if not arguments:
         return OrderedDict()
     if len(arguments) == 1 and isinstance(arguments[0], list):
@@ -203,7 +255,7 @@ def _ordered(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
 
 
 def _sequence(kind: type, check: Callable[[Any], Any]) -> Callable[..., Any]:
-    def build(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+    def build(arguments: tuple[Any, ...], spend: Spend) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], (list, tuple)):
             raise Refused(f"a {kind.__name__} of something else than a sequence")
         spend(8 * len(arguments[0]))
@@ -212,11 +264,11 @@ def _sequence(kind: type, check: Callable[[Any], Any]) -> Callable[..., Any]:
     return build
 
 
-def _class(arguments: tuple[Any, ...], spend: Callable[[int], None]) -> Any:
+def _class(_arguments: tuple[Any, ...], _: Spend) -> Any:
     raise Refused("a class called that is only ever named")
 
 
-_NDARRAY = Callable_("numpy.ndarray", _class)
+_NDARRAY = Known("numpy.ndarray", _class)
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "_codecs encode": _encode,
@@ -233,10 +285,10 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 # Exact pairs of module and name; no attribute of an allowed name is ever looked up.
-ALLOWED: dict[tuple[str, str], Callable_] = {
+ALLOWED: dict[tuple[str, str], Known] = {
     ("numpy", "ndarray"): _NDARRAY,
     **{
-        (name.split(" ")[0], name.split(" ")[1]): Callable_(name.replace(" ", "."), build)
+        (name.split(" ")[0], name.split(" ")[1]): Known(name.replace(" ", "."), build)
         for name, build in _BUILDERS.items()
     },
 }

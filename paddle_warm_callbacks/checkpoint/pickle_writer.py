@@ -98,7 +98,7 @@ class _Writer:
         self._write(b"K\x00\x85C\x01b\x87R(K\x01(" + b"".join(map(_int, value.shape)) + b"t")
         self._write(_dtype(value.dtype, path) + b"\x89" + _bytes_header(value.nbytes))
         whole = np.ascontiguousarray(value)  # of a contiguous array: itself, but for shape ()
-        self._write_array(path, value, memoryview(whole.reshape(-1).view(np.uint8)))
+        self._write_array(path, value, whole.reshape(-1).view(np.uint8).data)
         self._write(b"tb")
 
     def _scalar(self, value: np.generic[Any], path: str) -> None:
@@ -146,7 +146,9 @@ def _refused(path: str, value: Any) -> InvalidArgumentError:
     return InvalidArgumentError(
         "a value cannot be stored in a Paddle file",
         where=path,
-        received=value.str if isinstance(value, np.dtype) else f"{type(value).__module__}.{type(value).__qualname__}",
+        received=value.str
+        if isinstance(value, np.dtype)
+        else f"{type(value).__module__}.{type(value).__qualname__}",
         expected="an array or scalar of numbers, None, bool, int, float, str, bytes, list, tuple or dict",
         remedy="put other values into the checkpoint's state or metadata",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +13,14 @@ import numpy as np
 from paddle_warm_callbacks.checkpoint import durable, jsonvalue
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.digests import digest_of
-from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, TENSORS, FileEntry, Manifest, TensorEntry, tensors_to_bytes
+from paddle_warm_callbacks.checkpoint.manifest import (
+    MANIFEST,
+    TENSORS,
+    FileEntry,
+    Manifest,
+    TensorEntry,
+    tensors_to_bytes,
+)
 from paddle_warm_callbacks.checkpoint.pdparams import write_pdparams
 
 MODEL = "model.pdparams"
@@ -47,7 +54,9 @@ def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
             opened.append(file)
             written = write_pdparams(file, arrays, names)
             files[name] = FileEntry(written.size, written.digest)
-            tensors += [TensorEntry(t.name, name, t.shape, t.dtype, t.offset, t.digest) for t in written.tensors]
+            tensors += [
+                TensorEntry(t.name, name, t.shape, t.dtype, t.offset, t.digest) for t in written.tensors
+            ]
         for name, data in ((STATE, state), (TENSORS, tensors_to_bytes(tuple(tensors)))):
             file = durable.create(directory / name)
             opened.append(file)
@@ -64,7 +73,7 @@ def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
     return manifest
 
 
-def _prepared(contents: CheckpointContents) -> Any:
+def _prepared(contents: CheckpointContents) -> Callable[[Mapping[str, FileEntry]], Manifest]:
     """Return a function from the files to the manifest, for contents whose values can be stored."""
 
     def manifest_of(files: Mapping[str, FileEntry]) -> Manifest:
@@ -96,7 +105,7 @@ def _native(contents: CheckpointContents) -> list[tuple[str, Mapping[str, Any], 
 
 
 def _optimizer_names(optimizer: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """Return the table ``paddle.save`` would add: an accumulator's key is its name; with nested tensors there is none."""
+    """Return the table ``paddle.save`` adds: an accumulator's key is its name; with nested tensors there is none."""
     if any(isinstance(value, Mapping) and _holds_array(value) for value in optimizer.values()):
         return None
     return {name: name for name, value in optimizer.items() if isinstance(value, np.ndarray)}

@@ -85,18 +85,6 @@ def warm_start(
     return report
 
 
-def as_arrays(source: Any) -> Any:
-    """Return a Layer, or a state dict of tensors, as a dictionary of arrays; a path or URL as it is."""
-    if isinstance(source, paddle.nn.Layer):
-        source = source.state_dict()
-    if isinstance(source, Mapping):
-        return {
-            name: value.numpy() if isinstance(value, paddle.Tensor) else np.asarray(value)
-            for name, value in source.items()
-        }
-    return source
-
-
 def transplanted(
     target: np.ndarray[Any, Any], source: np.ndarray[Any, Any], rows: RowMap, new_rows: str
 ) -> np.ndarray[Any, Any]:

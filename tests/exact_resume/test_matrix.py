@@ -135,7 +135,7 @@ def test_num_iters_that_end_with_an_epochs_last_step(
     resume_exactly(server, controls(cell), cell, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.crash
 @pytest.mark.parametrize("number", range(1, 31))
 def test_killed_at_any_sync_of_a_file(
     number: int, server: TrainingServer, controls: Controls, tmp_path: Path

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from paddle_warm_callbacks.errors import CoverageError
-from paddle_warm_callbacks.hapi.warm_start import as_arrays, warm_start
+from paddle_warm_callbacks.hapi.warm_start import warm_start
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
 
 OLD, NEW = ["bird", "cat", "dog"], ["dog", "fox", "bird", "cat", "owl"]
@@ -38,6 +38,10 @@ def trained(classes: int, seed: int = 0) -> Classifier:
     return network
 
 
+def arrays(network: Any) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
 def outputs(network: Any) -> Any:
     x = np.random.RandomState(9).normal(size=(4, 6)).astype("float32")
     return network(paddle.to_tensor(x)).numpy()
@@ -50,7 +54,7 @@ def bits(network: Any) -> dict[str, bytes]:
 def test_a_grown_head_says_the_same_of_old_labels() -> None:
     old, new = trained(3), trained(5, seed=1)
     head = HeadTransplant("fc", OLD, NEW)
-    report = warm_start(new, as_arrays(old), description="old", head=head)
+    report = warm_start(new, arrays(old), description="old", head=head)
     of_old = outputs(old)
     of_new = outputs(new)
     for number, label in enumerate(OLD):
@@ -65,7 +69,7 @@ def test_a_grown_head_says_the_same_of_old_labels() -> None:
 
 def test_a_dropped_head_does_not() -> None:
     old, new = trained(3), trained(5, seed=1)
-    report = warm_start(new, as_arrays(old), description="old")
+    report = warm_start(new, arrays(old), description="old")
     assert [name for name, _ in report.skipped] == ["fc.weight", "fc.bias"]
     assert all(reason.startswith("shape differs: (") for _, reason in report.skipped)
     assert not np.allclose(outputs(new)[:, NEW.index("cat")], outputs(old)[:, OLD.index("cat")], atol=1e-3)
@@ -76,7 +80,7 @@ def test_a_dropped_head_does_not() -> None:
 def test_new_rows_hold_what_was_asked_for(new_rows: str) -> None:
     old, new = trained(3), trained(5, seed=1)
     before = new.fc.weight.numpy()[:, NEW.index("fox")]
-    warm_start(new, as_arrays(old), description="old", head=HeadTransplant("fc", OLD, NEW, new_rows=new_rows))
+    warm_start(new, arrays(old), description="old", head=HeadTransplant("fc", OLD, NEW, new_rows=new_rows))
     expected = {"init": before, "zero": np.zeros(8), "mean": old.fc.weight.numpy().mean(axis=1)}[new_rows]
     np.testing.assert_allclose(new.fc.weight.numpy()[:, NEW.index("fox")], expected, rtol=1e-6)
 
@@ -85,7 +89,7 @@ def test_too_small_a_share_is_an_error_and_changes_nothing() -> None:
     stranger, network = paddle.nn.Linear(2, 2), trained(3)
     before = bits(network)
     with pytest.raises(CoverageError, match=r"only 0\.0%") as caught:
-        warm_start(network, as_arrays(stranger), description="stranger.pdparams")
+        warm_start(network, arrays(stranger), description="stranger.pdparams")
     assert caught.value.where == "stranger.pdparams"
     assert "missing in the source" in caught.value.received
     assert bits(network) == before
@@ -93,7 +97,7 @@ def test_too_small_a_share_is_an_error_and_changes_nothing() -> None:
 
 def test_half_precision_weights_are_converted_and_said() -> None:
     old, new = trained(3), trained(3, seed=1)
-    half = {name: array.astype("float16") for name, array in as_arrays(old).items()}
+    half = {name: array.astype("float16") for name, array in arrays(old).items()}
     report = warm_start(new, half, description="half")
     assert report.notes == (f"{len(half)} tensors converted to float32",)
     for name, tensor in new.state_dict().items():
@@ -113,13 +117,13 @@ def test_bfloat16_goes_both_ways() -> None:
 
 def test_names_are_mapped_when_told() -> None:
     old, new = trained(3), trained(3, seed=1)
-    renamed = {f"trunk.{name[5:]}" if name.startswith("body.") else name: a for name, a in as_arrays(old).items()}
+    renamed = {f"trunk.{name[5:]}" if name.startswith("body.") else name: a for name, a in arrays(old).items()}
     warm_start(new, renamed, description="x", rename={r"^trunk\.": "body."})
     assert bits(new) == bits(old)
 
 
 def test_statistics_of_norms_come_along() -> None:
     old, new = trained(3), Classifier(3)
-    warm_start(new, as_arrays(old.state_dict()), description="x")
+    warm_start(new, arrays(old), description="x")
     assert new.body[1]._mean.numpy().tobytes() == old.body[1]._mean.numpy().tobytes()
     assert new.body[1]._mean.stop_gradient

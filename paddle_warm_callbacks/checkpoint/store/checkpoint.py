@@ -14,7 +14,13 @@ import numpy as np
 
 from paddle_warm_callbacks.checkpoint import jsonvalue, staging
 from paddle_warm_callbacks.checkpoint.digests import PIECE_BYTES, digest_of, digest_of_file, new_digest
-from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, TENSORS, Manifest, TensorEntry, tensors_from_bytes
+from paddle_warm_callbacks.checkpoint.manifest import (
+    MANIFEST,
+    TENSORS,
+    Manifest,
+    TensorEntry,
+    tensors_from_bytes,
+)
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.errors import CheckpointError, CorruptCheckpointError, UnsafeFileError
 from paddle_warm_callbacks.progress import Progress

@@ -8,7 +8,6 @@ the one before is there until the one after is.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -16,12 +15,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from paddle_warm_callbacks.checkpoint import durable, names, staging
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
+from paddle_warm_callbacks.checkpoint.store import pointers
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
+from paddle_warm_callbacks.checkpoint.store.records import Records
 from paddle_warm_callbacks.errors import (
     CheckpointError,
     CheckpointWriteError,
@@ -29,14 +29,11 @@ from paddle_warm_callbacks.errors import (
     InvalidArgumentError,
     NoUsableCheckpointError,
 )
-from paddle_warm_callbacks.plan.retention import AnyRetentionPolicy, CheckpointRecord, KeepBest, RetentionPolicy
-from paddle_warm_callbacks.progress import Progress
+from paddle_warm_callbacks.plan.retention import RetentionPolicy
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
 CHECKPOINTS = "checkpoints"
-LATEST = "latest.json"
-BEST = "best.json"
 # What begins so is no checkpoint: one being written, or one being deleted.
 _STAGING = ".staging-"
 
@@ -60,7 +57,8 @@ class CheckpointStore:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        if not isinstance(run_dir, (str, os.PathLike)) or not str(run_dir) or "://" in str(run_dir):
+        given: object = run_dir
+        if not isinstance(given, (str, os.PathLike)) or not str(given) or "://" in str(given):
             raise InvalidArgumentError(
                 "not a run directory",
                 where="run_dir",
@@ -72,7 +70,7 @@ class CheckpointStore:
         self._checkpoints = self.run_dir / CHECKPOINTS
         self._guard = threading.RLock()
         self._generation: int | None = None
-        self._records: dict[str, CheckpointRecord] = {}
+        self._records = Records(self._checkpoints)
         self._verified: set[str] = set()
 
     def __repr__(self) -> str:
@@ -132,13 +130,15 @@ class CheckpointStore:
         committed = self._names()
         if not committed:
             return None
-        ranking = self._ranking()
-        ranked = ranking.ranked(self._records_of(committed, whole=True)) if ranking is not None else ()
+        ranking = pointers.ranking_of(self.run_dir)
+        ranked = ranking.ranked(self._records.of(committed, metrics=True)) if ranking is not None else ()
         if not ranked:
             raise NoUsableCheckpointError(
                 "which checkpoint is the best is not known",
                 where=str(self.run_dir),
-                received="no KeepBest in use" if ranking is None else f"no checkpoint with a metric {ranking.metric!r}",
+                received="no KeepBest in use"
+                if ranking is None
+                else f"no checkpoint with a metric {ranking.metric!r}",
                 expected='checkpoints kept with KeepBest("acc"), at least one taken after an evaluation',
                 remedy='resume_from="latest"',
             )
@@ -200,27 +200,28 @@ class CheckpointStore:
             try:
                 durable.make_directory(self._checkpoints)
                 staged.mkdir()
-                manifest = staging.write_files(staged, contents)
+                staging.write_files(staged, contents)
                 self._clear_way(name)
                 durable.rename_directory(staged, self._checkpoints / name)
             except (OSError, InvalidArgumentError) as error:
                 self._discard(staged)
-                raise _write_error("a checkpoint could not be written", self._checkpoints / name, error) from error
+                raise _write_error(
+                    "a checkpoint could not be written", self._checkpoints / name, error
+                ) from error
             except BaseException:
                 self._discard(staged)
                 raise
             self._verified.discard(name)
-            self._records[name] = CheckpointRecord(
-                name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics)
-            )
-            self._point(LATEST, {"name": name})
-            return self._at(name)
+            checkpoint = self._at(name)
+            self._records.add(checkpoint)
+            pointers.point_at_latest(self.run_dir, name)
+            return checkpoint
 
     def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
 
-        Manifests are read only for a policy that looks at metrics, and each only once. For other policies the records
-        come from the names: of a checkpoint taken within an epoch they have the global step alone.
+        Manifests are read only for a policy that looks at metrics, and each only once. For others, checkpoints that
+        this process has not written are known by their names: one taken within an epoch, by its global step alone.
 
         Args:
             policy: What to keep.
@@ -238,8 +239,8 @@ class CheckpointStore:
             committed = self._names()
             if not committed:
                 return ()
-            records = self._records_of(committed, whole=bool(policy.metrics))
-            self._point_at_best(policy, records)
+            records = self._records.of(committed, metrics=bool(policy.metrics))
+            pointers.point_at_best(self.run_dir, policy, records)
             keep = {*policy.keep(records), *spare, committed[-1]}
             gone = tuple(name for name in committed if name not in keep)
             if gone and committed[-1] not in self._verified:
@@ -263,7 +264,7 @@ class CheckpointStore:
 
     def _listing(self) -> Sequence[str]:
         try:
-            return os.listdir(self._checkpoints)
+            return os.listdir(self._checkpoints)  # noqa: PTH208  # 10,000 Path objects are slow to make
         except FileNotFoundError:
             return ()
 
@@ -299,60 +300,6 @@ class CheckpointStore:
         except CorruptCheckpointError as error:
             return error
         return None
-
-    def _records_of(self, committed: Sequence[str], *, whole: bool) -> Sequence[CheckpointRecord]:
-        """Return a record for each name, oldest first; ``whole``: with the metrics, from the manifests."""
-        records = []
-        for name in committed:
-            record = self._records.get(name)
-            if record is None:
-                record = self._read_record(name) if whole else _record_of_name(name)
-                if whole:
-                    self._records[name] = record
-            records.append(record)
-        return records
-
-    def _read_record(self, name: str) -> CheckpointRecord:
-        try:
-            manifest = self._at(name).manifest
-        except CorruptCheckpointError as error:
-            logger.warning("%s counts as one without metrics: %s", name, error)
-            return _record_of_name(name)
-        return CheckpointRecord(name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics))
-
-    # -- pointers ----------------------------------------------------------------------------------------------------
-
-    def _point(self, file: str, record: dict[str, Any]) -> None:
-        """Replace a pointer. It is a hint: a checkpoint is committed without it, so a failure is only logged."""
-        data = json.dumps(record).encode("ascii") + b"\n"
-        try:
-            durable.replace_file(self.run_dir / file, data)
-        except OSError as error:
-            logger.warning("%s still points at an older checkpoint: %s", self.run_dir / file, error)
-
-    def _point_at_best(self, policy: RetentionPolicy, records: Sequence[CheckpointRecord]) -> None:
-        parts = policy.policies if isinstance(policy, AnyRetentionPolicy) else (policy,)
-        ranking = next((part for part in parts if isinstance(part, KeepBest)), None)
-        if ranking is None:
-            return
-        best = ranking.best(records)
-        name = None if best is None else best.name
-        pointer = {"name": name, "metric": ranking.metric, "mode": ranking.mode}
-        if self._read_pointer(BEST) != pointer:
-            self._point(BEST, pointer)
-
-    def _read_pointer(self, file: str) -> Any:
-        try:
-            return json.loads((self.run_dir / file).read_bytes())
-        except (OSError, ValueError):
-            return None
-
-    def _ranking(self) -> KeepBest | None:
-        pointer = self._read_pointer(BEST)
-        try:
-            return KeepBest(pointer["metric"], pointer["mode"])
-        except (TypeError, KeyError, InvalidArgumentError):
-            return None
 
     # -- directories -------------------------------------------------------------------------------------------------
 
@@ -395,8 +342,10 @@ class CheckpointStore:
             durable.rename_directory(self._checkpoints / name, doomed)
             durable.remove_directory(doomed)
         except OSError as error:
-            raise _write_error("a checkpoint could not be deleted", self._checkpoints / name, error) from error
-        self._records.pop(name, None)
+            raise _write_error(
+                "a checkpoint could not be deleted", self._checkpoints / name, error
+            ) from error
+        self._records.forget(name)
         self._verified.discard(name)
 
     def _discard(self, staged: Path) -> None:
@@ -408,29 +357,24 @@ class CheckpointStore:
     def _sweep(self) -> int:
         swept = 0
         try:
-            left = [entry for entry in os.listdir(self._checkpoints) if entry.startswith(_STAGING)]
-            for entry in left:
-                durable.remove_directory(self._checkpoints / entry)
-                swept += 1
-        except FileNotFoundError:
-            return swept
+            for entry in self._listing():
+                if entry.startswith(_STAGING):
+                    durable.remove_directory(self._checkpoints / entry)
+                    swept += 1
         except OSError as error:
-            raise _write_error("what a dead process left cannot be deleted", self._checkpoints, error) from error
+            raise _write_error(
+                "what a dead process left cannot be deleted", self._checkpoints, error
+            ) from error
         return swept
-
-
-def _record_of_name(name: str) -> CheckpointRecord:
-    position = names.position_of(name)
-    assert position is not None
-    progress = Progress(position.global_step, position.epochs_completed or 0, 0)
-    return CheckpointRecord(name, progress, position.epochs_completed is not None, {})
 
 
 def _write_error(what: str, where: Path, error: Exception) -> CheckpointWriteError:
     return CheckpointWriteError(
         what,
         where=str(where),
-        received=str(error) if isinstance(error, InvalidArgumentError) else f"{type(error).__name__}: {error}",
+        received=str(error)
+        if isinstance(error, InvalidArgumentError)
+        else f"{type(error).__name__}: {error}",
         expected="a directory on a disk with room, that this process may write to",
         remedy="checkpoints committed before it are intact",
     )

@@ -1,0 +1,132 @@
+"""Files and checkpoints fetched from URLs into a local cache, once, whole, by one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from paddle_warm_callbacks.checkpoint import durable, mirror
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
+from paddle_warm_callbacks.checkpoint.store import Checkpoint
+from paddle_warm_callbacks.checkpoint.urls import opened
+from paddle_warm_callbacks.errors import SourceError, WarmCallbacksError
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+# Of this environment variable, else ~/.cache/paddle_warm_callbacks.
+CACHE_VARIABLE = "PADDLE_WARM_CALLBACKS_CACHE"
+_ATTEMPTS = 3
+_SECONDS_BETWEEN = 1.0
+_PIECE_BYTES = 1 << 22
+
+
+def cache_dir() -> Path:
+    """Return the cache's directory; it need not exist."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "paddle_warm_callbacks"
+
+
+def fetch_file(url: str) -> Path:
+    """Return a local copy of the file at ``url``, downloading it unless that very version is in the cache.
+
+    An interrupted download goes on where it stopped, in this call (three attempts) or in a later one; a second process
+    waits for the first. The size is compared with what the server says.
+
+    Raises:
+        SourceError: There is no such file, or it could not be fetched.
+    """
+    files, path = opened(url)
+    try:
+        size = files.size(path)
+        version = str(files.ukey(path))
+    # Every storage library raises its own.
+    except Exception as error:
+        raise _unreachable(url, error) from error
+    place = cache_dir() / _key(url, version, size)
+    target = place / (path.rsplit("/", 1)[-1] or "file")
+    place.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(str(place) + ".lock"):
+        if not target.exists():
+            _fetch(files, path, url, size, target)
+    return target
+
+
+def fetch_checkpoint(url: str) -> Checkpoint:
+    """Return a verified local copy of the checkpoint directory at ``url``.
+
+    Raises:
+        SourceError: There is no checkpoint, or it could not be fetched.
+        CorruptCheckpointError: What came is not what its manifest says.
+    """
+    files, path = opened(url)
+    try:
+        manifest: bytes = files.cat_file(f"{path}/{MANIFEST}")
+    except Exception as error:
+        raise _unreachable(f"{url}/{MANIFEST}", error) from error
+    place = cache_dir() / _key(url, hashlib.sha256(manifest).hexdigest(), None)
+    target = place / path.rsplit("/", 1)[-1]
+    place.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(str(place) + ".lock"):
+        if not target.exists():
+            try:
+                mirror.download(url, target)
+            except WarmCallbacksError:
+                raise
+            except Exception as error:
+                raise _unreachable(url, error) from error
+    checkpoint = Checkpoint(target)
+    checkpoint.verify()
+    return checkpoint
+
+
+def _key(url: str, version: str, size: int | None) -> str:
+    return hashlib.sha256(f"{url}\n{version}\n{size}".encode()).hexdigest()[:32]
+
+
+def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> None:
+    part = target.with_name(target.name + ".part")
+    logger.info("downloading %s (%s bytes) to %s", url, "?" if size is None else f"{size:,}", target)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _append(files, path, part, resume=size is not None)
+            found = part.stat().st_size
+            if size is None or found == size:
+                break
+            if found > size:
+                part.unlink()
+            raise OSError(f"{found:,} bytes came, {size:,} were announced")
+        except Exception as error:
+            logger.warning("downloading %s failed (%d of %d): %s", url, attempt, _ATTEMPTS, error)
+            if attempt == _ATTEMPTS:
+                raise _unreachable(url, error) from error
+            time.sleep(_SECONDS_BETWEEN * attempt)
+    with part.open("rb+") as file:
+        durable.flush(file)
+    part.replace(target)
+
+
+def _append(files: Any, path: str, part: Path, *, resume: bool) -> None:
+    """Copy the rest of a remote file to ``part``; without ``resume``, all of it."""
+    with part.open("ab" if resume else "wb") as out, files.open(path, "rb") as remote:
+        if out.tell():
+            remote.seek(out.tell())
+        while piece := remote.read(_PIECE_BYTES):
+            out.write(piece)
+
+
+def _unreachable(url: str, error: Exception) -> SourceError:
+    return SourceError(
+        "the source could not be fetched",
+        where=url,
+        received=f"{type(error).__name__}: {error}",
+        expected="a file or checkpoint that can be read",
+        remedy="check the URL and the credentials; what came so far is kept, and trying again goes on from it",
+    )

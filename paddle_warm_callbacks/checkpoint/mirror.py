@@ -1,0 +1,110 @@
+"""Copies of checkpoints on any fsspec file system: data first, the manifest last, so that what has one is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from paddle_warm_callbacks.checkpoint import durable, names
+from paddle_warm_callbacks.checkpoint.digests import digest_of
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
+from paddle_warm_callbacks.checkpoint.store import Checkpoint
+from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.store.pointers import LATEST
+from paddle_warm_callbacks.checkpoint.urls import opened
+from paddle_warm_callbacks.errors import SourceError
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+
+def upload(checkpoint: Checkpoint, url: str) -> str:
+    """Copy a checkpoint to ``<url>/checkpoints/<name>``, unless the very same is there.
+
+    The order is that of a commit: whatever manifest stands there goes, then come the files, the manifest, and at last
+    ``latest.json``. A reader never finds a manifest beside files that are not its own.
+
+    Args:
+        checkpoint: A committed one; its files are compared with its manifest on the way by their sizes.
+        url: The mirror's root: any fsspec URL or a local path.
+
+    Returns:
+        The URL of the copy.
+
+    Raises:
+        CorruptCheckpointError: The local files are not what its manifest says.
+        OSError: The file system refused, or was not reached; also what its own library raises for that.
+    """
+    files, root = opened(url)
+    target = f"{root}/{CHECKPOINTS}/{checkpoint.name}"
+    manifest = (Path(checkpoint.path) / MANIFEST).read_bytes()
+    if _bytes_at(files, f"{target}/{MANIFEST}") != manifest:
+        checkpoint.verify()  # a damaged copy would be found only when it is needed
+        if files.exists(f"{target}/{MANIFEST}"):
+            files.rm_file(f"{target}/{MANIFEST}")
+        files.makedirs(target, exist_ok=True)
+        for name, entry in checkpoint.manifest.files.items():
+            files.put_file(str(Path(checkpoint.path) / name), f"{target}/{name}")
+            _require_size(files, f"{target}/{name}", entry.size)
+        files.pipe_file(f"{target}/{MANIFEST}", manifest)
+    files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": checkpoint.name}).encode("ascii"))
+    return f"{url.rstrip('/')}/{CHECKPOINTS}/{checkpoint.name}"
+
+
+def list_mirrored(url: str) -> Sequence[str]:
+    """Return the names of the whole checkpoints at a mirror's root, oldest first; one listing and no file is read.
+
+    Raises:
+        OSError: The file system was not reached.
+    """
+    files, root = opened(url)
+    try:
+        manifests = files.glob(f"{root}/{CHECKPOINTS}/*/{MANIFEST}")
+    except FileNotFoundError:
+        return ()
+    return names.in_order(str(path).split("/")[-2] for path in manifests)
+
+
+def download(url: str, into: Path) -> Checkpoint:
+    """Copy a checkpoint from ``url``, its directory, to a new directory ``into``, and verify it.
+
+    Raises:
+        SourceError: There is no checkpoint at ``url``.
+        CorruptCheckpointError: What came is not what its manifest says; ``into`` is not there then.
+        OSError: The file system was not reached.
+    """
+    files, root = opened(url)
+    data = _bytes_at(files, f"{root}/{MANIFEST}")
+    if data is None:
+        raise SourceError(
+            "there is no whole checkpoint", where=url, received=f"no {MANIFEST}",
+            expected="a directory that mirror= has written", remedy="list_mirrored(url) names those that are there",
+        )  # fmt: skip
+    manifest = Manifest.from_bytes(data, f"{url}/{MANIFEST}")
+    beside = into.with_name(f".{into.name}.part")
+    durable.remove_directory(beside)
+    beside.mkdir(parents=True)
+    for name in manifest.files:
+        files.get_file(f"{root}/{name}", str(beside / name))
+    (beside / MANIFEST).write_bytes(data)
+    Checkpoint(beside).verify()
+    durable.rename_directory(beside, into)
+    copy = Checkpoint(into)
+    assert copy.digest == digest_of(data)
+    return copy
+
+
+def _bytes_at(files: Any, path: str) -> bytes | None:
+    try:
+        data: bytes = files.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def _require_size(files: Any, path: str, size: int) -> None:
+    found = files.size(path)
+    if found is not None and found != size:
+        raise OSError(f"{path} has {found} bytes after {size} were sent")

@@ -1,0 +1,224 @@
+"""What a warm-start source is, whatever it is given as: arrays by name, and where they come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint import cache, mirror
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
+from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
+from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.urls import is_url, opened
+from paddle_warm_callbacks.errors import NoUsableCheckpointError, SourceError
+
+_WHICH = ("latest", "best")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to start from.
+
+    Attributes:
+        description: What and where they are, for people.
+        tensors: Name to array; bfloat16 is uint16.
+        manifest: Of the checkpoint they come from, or None if they come from something else.
+        digest: Of that manifest, or None.
+    """
+
+    description: str
+    tensors: dict[str, np.ndarray[Any, Any]]
+    manifest: Manifest | None = None
+    digest: str | None = None
+
+
+def open_source(source: Any, *, which: str = "latest") -> Source:
+    """Read the weights that ``source`` stands for; nothing of what it holds is executed.
+
+    Args:
+        source: A state dict of arrays or tensors; an object with ``state_dict()``; or a path or URL of a ``.pdparams``
+            or ``.safetensors`` file, a ``Model.save`` prefix, a checkpoint's directory, or a run directory.
+        which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``. Of a mirrored run only
+            the latest.
+
+    Raises:
+        SourceError: There is nothing of the kind, or no arrays in it; the error lists what was tried.
+        UnsafeFileError: The file asks to run code or for absurd amounts of memory.
+        CorruptCheckpointError: The checkpoint named is damaged.
+        NoUsableCheckpointError: The run has checkpoints, and none verifies.
+    """
+    require_choice(which, "open_source(which=)", choices=_WHICH)
+    if isinstance(source, Mapping):
+        return Source(f"a dictionary of {len(source)} entries", _arrays(source, "the dictionary given"))
+    if not isinstance(source, (str, os.PathLike)):
+        return _of_layer(source)
+    text = os.fspath(source)
+    checkpoint = _find_checkpoint(text, which)
+    if checkpoint is not None:
+        return Source(checkpoint.path, checkpoint.read_model(), checkpoint.manifest, checkpoint.digest)
+    path = cache.fetch_file(text) if is_url(text) else _find_file(text)
+    try:
+        content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
+    except OSError as error:
+        raise SourceError(
+            "the source cannot be read",
+            where=str(path),
+            received=f"{type(error).__name__}: {error.strerror}",
+            expected="a readable file",
+            remedy="check its permissions",
+        ) from error
+    return Source(text if is_url(text) else str(path), _arrays(content, str(path)))
+
+
+def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") -> Checkpoint:
+    """Return the checkpoint at a path or URL: its own directory, or a run directory's ``which``; never None.
+
+    One at a URL is copied to the cache and verified there.
+
+    Raises:
+        SourceError: There is no checkpoint.
+        NoUsableCheckpointError: There are some, and none verifies.
+    """
+    require_choice(which, "open_checkpoint(which=)", choices=_WHICH)
+    checkpoint = _find_checkpoint(os.fspath(source), which)
+    if checkpoint is None:
+        raise SourceError(
+            "there is no checkpoint",
+            where=str(source),
+            received=_seen(Path(source)) if not is_url(str(source)) else "neither a manifest nor checkpoints",
+            expected=f"a directory with {MANIFEST}, or a run directory with {CHECKPOINTS}/",
+            remedy="check the path; give weights alone as source=, not as resume_from=",
+        )
+    return checkpoint
+
+
+def _find_checkpoint(text: str, which: str) -> Checkpoint | None:
+    if is_url(text):
+        return _find_remote(text.rstrip("/"), which)
+    path = Path(text).expanduser()
+    if (path / MANIFEST).is_file():
+        return Checkpoint(path)
+    run_dir = path.parent if path.name == CHECKPOINTS and path.is_dir() else path
+    if not (run_dir / CHECKPOINTS).is_dir():
+        return None
+    store = CheckpointStore(run_dir)
+    checkpoint = store.best() if which == "best" else store.latest_verified()
+    if checkpoint is None:
+        raise SourceError(
+            "the run directory has no checkpoint yet",
+            where=str(run_dir),
+            received=f"an empty {CHECKPOINTS}/",
+            expected="a committed checkpoint",
+            remedy="name another run, or the checkpoint itself",
+        )
+    return checkpoint
+
+
+def _find_remote(url: str, which: str) -> Checkpoint | None:
+    if url.endswith((".pdparams", ".pdopt", ".pdema", ".safetensors")):
+        return None
+    files, path = opened(url)
+    try:
+        if files.exists(f"{path}/{MANIFEST}"):
+            return cache.fetch_checkpoint(url)
+        mirrored = mirror.list_mirrored(url)
+    # Every storage library raises its own.
+    except OSError as error:
+        raise SourceError(
+            "the source could not be reached",
+            where=url,
+            received=f"{type(error).__name__}: {error}",
+            expected="a URL that can be read",
+            remedy="check the URL, the network and the credentials",
+        ) from error
+    if not mirrored:
+        return None
+    if which == "best":
+        raise NoUsableCheckpointError(
+            "which of a mirrored run's checkpoints is the best is not known", where=url,
+            received=f"{len(mirrored)} checkpoints", expected="the URL of one of them", remedy=f"{url}/{CHECKPOINTS}/…",
+        )  # fmt: skip
+    return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{mirrored[-1]}")
+
+
+def _find_file(text: str) -> Path:
+    path = Path(text).expanduser()
+    tried = [path, *(path.with_name(path.name + suffix) for suffix in (".pdparams", ".safetensors"))]
+    for candidate in tried:
+        if candidate.is_file():
+            _refuse_other_kinds(candidate)
+            return candidate
+    raise SourceError(
+        "the source is not there",
+        where=text,
+        received=_seen(path),
+        expected="one of: " + ", ".join([*map(str, tried), f"{path}/{MANIFEST}", f"{path}/{CHECKPOINTS}/"]),
+        remedy="check the path; relative ones begin at " + str(Path.cwd()),
+    )
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    instead = {
+        ".pdopt": "the .pdparams file beside it: this one holds the optimizer's state",
+        ".pdiparams": "the .pdparams file the inference model was exported from: this one has no names",
+        ".pdmodel": "the .pdparams file the inference model was exported from",
+        ".pth": "a safetensors file: convert this one where PyTorch is at hand",
+        ".pt": "a safetensors file: convert this one where PyTorch is at hand",
+    }.get(path.suffix)
+    if instead is not None:
+        raise SourceError(
+            f"a {path.suffix} file is no source of weights by name", where=str(path), received=path.name,
+            expected="a .pdparams or .safetensors file", remedy=f"give {instead}",
+        )  # fmt: skip
+
+
+def _seen(path: Path) -> str:
+    """Say what is at a path, or how far the path leads."""
+    if path.is_dir():
+        inside = sorted(entry.name for entry in path.iterdir())
+        shown = ", ".join(inside[:8]) + (", ..." if len(inside) > 8 else "")
+        return f"a directory with {shown}" if inside else "an empty directory"
+    if path.exists():
+        return "a file"
+    there = next(parent for parent in path.resolve().parents if parent.exists())
+    return f"nothing; {there} is there"
+
+
+def _of_layer(source: Any) -> Source:
+    state_dict = getattr(source, "state_dict", None)
+    if not callable(state_dict):
+        raise SourceError(
+            "this is no source of weights",
+            where="source",
+            received=f"{type(source).__module__}.{type(source).__qualname__}",
+            expected="a path, a URL, a dictionary of arrays, or a Layer",
+        )
+    name = type(source).__name__
+    return Source(f"a live {name}", _arrays(state_dict(), f"the state_dict() of {name}"))
+
+
+def _arrays(content: Any, where: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays among a state dict's values; what else it holds is no weight."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for name, value in (content if isinstance(content, Mapping) else {}).items():
+        array = value.numpy() if callable(getattr(value, "numpy", None)) else value
+        if isinstance(array, np.ndarray):
+            arrays[str(name)] = array
+    if not arrays:
+        held = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
+        raise SourceError(
+            "there are no weights in the source",
+            where=where,
+            received=f"{held}",
+            expected="a dictionary of names to arrays, as network.state_dict() has",
+            remedy="if the weights are nested, read the file and pass that part: source=read_pdparams(path)['...']",
+        )
+    return arrays

@@ -1,0 +1,35 @@
+"""URLs of any kind, opened through fsspec, with an error that names the package a scheme needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fsspec.core
+
+from paddle_warm_callbacks.errors import SourceError
+
+
+def is_url(text: str) -> bool:
+    """Return whether ``text`` is a URL rather than a path."""
+    return "://" in text
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL or local path, and the path on it without a slash at its end.
+
+    Raises:
+        SourceError: No such scheme, or the package it needs is not installed.
+    """
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.partition("://")[0]
+        extra = {"s3": "paddle-warm-callbacks[s3]", "oss": "paddle-warm-callbacks[oss]"}.get(scheme)
+        raise SourceError(
+            f"URLs that begin with {scheme}:// cannot be opened",
+            where=url,
+            received=str(error),
+            expected="a scheme that fsspec knows, with its package installed",
+            remedy=f'pip install "{extra}"' if extra else f"pip install the fsspec package for {scheme}://",
+        ) from error
+    return files, str(path).rstrip("/")
