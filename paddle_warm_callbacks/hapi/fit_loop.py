@@ -60,7 +60,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         progress: The position of the next step; kept by the loop, set by a resume.
         epochs: Number of epochs fit will have run in the end, as fit computed it (``num_iters`` included).
         steps_per_epoch: Length of the train loader, or None when it has none.
-        num_iters: The argument of fit: stop after so many steps in all, or None.
+        num_iters: The argument of fit: stop after so many batches, or None.
+        iters_before: How many of those an interrupted run had already used; set by a resume.
         accumulate: ``accumulate_grad_batches``; gradients of so many steps are summed.
         train_loader: What fit iterates; the user's DataLoader, or the one fit made.
         finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
@@ -88,6 +89,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.train_loader = fit_locals["train_loader"]
         self.epochs = int(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
+        self.iters_before = 0
+        self._in_step = False
         self.accumulate = int(fit_locals["accumulate_grad_batches"])
         self.steps_per_epoch: int | None = model._len_data_loader(self.train_loader)
         self._eval_freq = int(fit_locals["eval_freq"]) if fit_locals["do_eval"] else None
@@ -159,6 +162,14 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         step = self.progress.step_in_epoch
         return step % self.accumulate != 0 and step != self.steps_per_epoch
 
+    @property
+    def iters_done(self) -> int:
+        """Batches counted against ``num_iters`` so far; as Paddle counts them, those of evaluations are among them."""
+        if self.num_iters is None:
+            return 0
+        left = getattr(self.model, "num_iters", None) or 0  # deleted by Paddle when it has come to 0
+        return self.num_iters - left + (1 if self._in_step and left else 0)
+
     def evaluation_follows(self, epoch: int) -> bool:
         """Return whether fit evaluates after epoch ``epoch`` (from 0), by its ``eval_freq``."""
         return self._eval_freq is not None and epoch % self._eval_freq == 0
@@ -205,8 +216,12 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 self._close()
 
     def _finished(self) -> bool:
-        steps_done = self.num_iters is not None and self.progress.global_step >= self.num_iters
-        return self.finished or self.progress.epoch >= self.epochs or steps_done
+        iters_used = self._no_iters_left and self.progress.step_in_epoch == 0
+        return self.finished or self.progress.epoch >= self.epochs or iters_used
+
+    @property
+    def _no_iters_left(self) -> bool:
+        return self.num_iters is not None and self.iters_before >= self.num_iters
 
     def _nothing_left(self) -> Iterator[int]:
         # fit would end in UnboundLocalError over its local `logs` if its loop never ran: give it one pass in which no
@@ -233,6 +248,9 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _numbered_batches(self, loader: Any) -> Iterator[tuple[int, Any]]:
         """Stand in for ``enumerate(data_loader)`` of one training epoch."""
         first = self.progress.step_in_epoch
+        if self._no_iters_left:  # what is left of this epoch is its end, and its evaluation
+            self.model.stop_training = True
+            return
         if self.reseed_from is not None:
             rng.reseed(self.reseed_from, _EPOCH, self.progress.epoch)
         unpositioned = self._position is None and first == 0
@@ -243,12 +261,15 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 if self.reseed_from is not None:
                     rng.reseed(self.reseed_from, _STEP, self.progress.global_step)
                 self._tell("step_starting")
+                self._in_step = True
                 yield step, data
+                self._in_step = False
                 if self.stopping:
                     self._mute()
                     return
             ended = True
         finally:
+            self._in_step = False
             if self._position is not None:
                 self._position.epoch_over()
             # An exception in a step leaves the loader's worker processes behind; hapi never ends them.
@@ -283,8 +304,10 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         except BaseException:
             self._close()
             raise
-        if self.num_iters is not None:
-            self.model.num_iters = self.num_iters - self.progress.global_step
+        if self._no_iters_left:
+            del self.model.num_iters
+        elif self.num_iters is not None:
+            self.model.num_iters = self.num_iters - self.iters_before
         gate.arm("range", paddle.Model.fit.__code__, "cbks", self._cbks(), self._epoch_numbers)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -87,7 +87,8 @@ def capture_counters(loop: FitLoop) -> dict[str, Any]:
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
         "with_gradient": [name for name, p in loop.network.named_parameters() if p._grad_ivar() is not None],
         "reseed_from": loop.reseed_from,
-        "stopped": bool(model.stop_training) and not loop.stopping,
+        "stopped": bool(model.stop_training) and not loop.stopping and loop.iters_done != loop.num_iters,
+        "iters_done": loop.iters_done,
         "script": script_facts(loop),
     }
 
@@ -110,6 +111,7 @@ def restore(
     _restore_scaler(loop.model, counters["scaler"])
     notes = restore_counted(loop, counters, loop.callbacks)
     loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
+    loop.iters_before = counters["iters_done"]
     if loop.reseed_from is not None:
         loop.reseed_from = counters["reseed_from"]
     return restored, reset, notes

@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def num_iters(self) -> int | None:
-        """fit's argument; it counts batches of evaluations too, so that 23 of them end inside the third epoch."""
+        """Argument of fit. It counts the batches of evaluations too: 23 end inside the third epoch."""
         name, _, number = self.extra.partition("=")
         return int(number) if name == "num_iters" else None
 

@@ -130,7 +130,9 @@ def test_matrix(cell: Cell, kill: str, server: TrainingServer, controls: Control
 def test_num_iters_that_end_with_an_epochs_last_step(
     kill: str, save: str, server: TrainingServer, controls: Controls, tmp_path: Path
 ) -> None:
-    cell = Cell(extra="num_iters=17", kill=kill, save=save)  # 7 and 7 steps, and 3 batches of evaluation between them
+    cell = Cell(
+        extra="num_iters=17", kill=kill, save=save
+    )  # 7 and 7 steps, and 3 batches of evaluation between them
     assert list(controls(cell).steps())[-1] == "eval 1 -"
     resume_exactly(server, controls(cell), cell, tmp_path)
 

@@ -77,12 +77,31 @@ def test_a_finished_run_trains_nothing_and_ends_normally() -> None:
     assert data.asked == evaluated.asked == []
 
 
-def test_num_iters_counts_the_steps_done_before() -> None:
-    control, callback = Recorder(), StartAt(MID_EPOCH)
-    fit(linear_model(), control, num_iters=5)
-    fit(linear_model(), callback, num_iters=5)
-    steps_in_all = sum(1 for event, _ in control.heard if event == "batch_end")
-    assert callback.events[-1] == ("closed", 2, 0, steps_in_all)
+@pytest.mark.parametrize("evaluated", [False, True])
+@pytest.mark.parametrize("at", [1, 3, 4, 6, 8])
+def test_num_iters_counts_what_was_done_before_as_paddle_counts(at: int, evaluated: bool) -> None:
+    class Stop(StartAt):
+        """Remember the position and the count after ``at`` steps."""
+
+        def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
+            super().step_ended(loop, logs)
+            if loop.progress.global_step == at:
+                self.left_at = (loop.progress, loop.iters_done)
+
+    class Continue(StartAt):
+        def fit_opened(self, loop: FitLoop) -> None:
+            super().fit_opened(loop)
+            loop.iters_before = control.left_at[1]
+
+    options: dict[str, Any] = {"num_iters": 8, **({"eval_data": Points()} if evaluated else {})}
+    control, heard = Stop(), Recorder()
+    fit(linear_model(), control, heard, **options)
+    if not hasattr(control, "left_at"):
+        return  # with evaluations, which count too, there are fewer steps
+    continued, heard_then = Continue(control.left_at[0]), Recorder()
+    fit(linear_model(), continued, heard_then, **options)
+    assert continued.events[-1] == control.events[-1]
+    assert heard_then.heard[-2:] == heard.heard[-2:]
 
 
 def test_the_progress_bar_counts_true_steps(capsys: pytest.CaptureFixture[str]) -> None:
