@@ -32,7 +32,7 @@ class PeriodicCheckpoint(FitCallback):
     normal end is always saved.
 
     Example:
-        >>> PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))  # doctest: +SKIP
+        >>> checkpoints = PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))
 
     Args:
         run_dir: Directory of the run; made if it is not there. One live process may write to it.

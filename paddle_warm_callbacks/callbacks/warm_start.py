@@ -29,7 +29,7 @@ class WarmStartCallback(FitCallback):
     the weights that fit and begins at epoch 0.
 
     Example:
-        >>> WarmStartCallback("resnet50.pdparams", run_dir="runs/defects", resume_from="latest")  # doctest: +SKIP
+        >>> start = WarmStartCallback("resnet50.pdparams", run_dir="runs/defects", resume_from="latest")
 
     Args:
         source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, a

@@ -234,8 +234,10 @@ class _Interpreter:
 
     def reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
-        if not isinstance(function, values.Known) or not isinstance(arguments, tuple):
+        if not isinstance(function, values.Known):
             raise values.Refused(f"a call of a {type(function).__name__}")
+        if not isinstance(arguments, tuple):
+            raise values.Refused(f"a call of {function.name} with a {type(arguments).__name__}")
         try:
             self._push(function.build(arguments, self._budget_for))
         except values.Refused as refused:

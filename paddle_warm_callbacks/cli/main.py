@@ -17,7 +17,9 @@ def main() -> None:
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--kills", default=3, show_default=True, type=click.IntRange(min=1), help="How often the run is killed.")
+@click.option(
+    "--kills", default=3, show_default=True, type=click.IntRange(min=1), help="How often the run is killed."
+)
 @click.option("--seed", default=0, show_default=True, help="Chooses the steps it is killed at.")
 @click.option("--keep", type=click.Path(file_okay=False), help="Directory that keeps both runs.")
 @click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -52,12 +52,17 @@ class ProofResult:
 
 
 def prove(
-    script: Sequence[str], *, kills: int = 3, seed: int = 0, directory: str | None = None, timeout: float = 3600.0
+    script: Sequence[str],
+    *,
+    kills: int = 3,
+    seed: int = 0,
+    directory: str | None = None,
+    timeout: float = 3600.0,
 ) -> ProofResult:
     """Run a training script uninterrupted, and again killed at random steps and resumed; compare bit by bit.
 
-    The script runs unchanged, as a subprocess of this Python, with its run directories redirected to a scratch
-    directory. It must pass ``WarmStartCallback(run_dir=…, resume_from="latest")`` and ``PeriodicCheckpoint`` to ``fit``.
+    The script runs unchanged, as a subprocess of this Python, with its run directories redirected to a scratch one. It
+    must pass ``WarmStartCallback(run_dir=…, resume_from="latest")`` and ``PeriodicCheckpoint`` to ``fit``.
 
     Args:
         script: The script's path and its arguments.
@@ -94,7 +99,7 @@ def prove(
                 (),
                 f"two uninterrupted runs, {difference}",
                 "the script differs from itself: an operator or a data source that is not deterministic, such as a "
-                "dataset that draws paddle.rand beside dropout, time or os.urandom as a seed, or a race between threads",
+                "dataset that draws paddle.rand beside dropout, a seed taken from the time, or a race between threads",
             )
         killed_at = _run_killed(script, killed, kills, random.Random(seed), len(losses), timeout)
         difference = _difference(control, killed)

@@ -41,7 +41,9 @@ class SignalFlag:
             at_once: Called, in a thread of its own, as soon as the first of the signals comes.
         """
         if threading.current_thread() is not threading.main_thread():
-            logger.warning("fit does not run in the main thread: signals will not be turned into a checkpoint")
+            logger.warning(
+                "fit does not run in the main thread: signals will not be turned into a checkpoint"
+            )
             return
         self.received = None
         self._at_once = at_once

@@ -47,7 +47,9 @@ def run_dir(path: str) -> str:
     told = watch()
     if told is None:
         return path
-    return str(Path(told.directory) / "runs" / Path(path).resolve().relative_to("/").as_posix().replace("/", "_"))
+    return str(
+        Path(told.directory) / "runs" / Path(path).resolve().relative_to("/").as_posix().replace("/", "_")
+    )
 
 
 def trace_file(directory: str) -> Path:

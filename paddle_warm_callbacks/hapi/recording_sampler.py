@@ -106,7 +106,10 @@ class RecordingSampler:
         if at_boundary and not self._persistent:
             return {}
         if at_boundary and not epoch_ended and underway:
-            return {"workers": self._worker_states(self._handed_out_before), "started_before": self._started_before}
+            return {
+                "workers": self._worker_states(self._handed_out_before),
+                "started_before": self._started_before,
+            }
         if at_boundary:
             return {"workers": self._worker_states(self._handed_out), "started_before": True}
         with self._recorded:

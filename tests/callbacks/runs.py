@@ -25,7 +25,9 @@ def model(classes: int = 3, seed: int = 0) -> paddle.Model:
     """Return a prepared model: a body, dropout, and a head named ``fc``."""
     paddle.seed(seed)
     network = paddle.nn.Sequential(
-        ("body", paddle.nn.Linear(3, 5)), ("drop", paddle.nn.Dropout(0.3)), ("fc", paddle.nn.Linear(5, classes))
+        ("body", paddle.nn.Linear(3, 5)),
+        ("drop", paddle.nn.Dropout(0.3)),
+        ("fc", paddle.nn.Linear(5, classes)),
     )
     schedule = paddle.optimizer.lr.StepDecay(0.05, 2)
     made = paddle.Model(network)

@@ -15,7 +15,14 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_warm_callbacks import CheckpointStore, EveryNEpochs, EveryNSteps, KeepBest, KeepLatest, PeriodicCheckpoint
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    EveryNEpochs,
+    EveryNSteps,
+    KeepBest,
+    KeepLatest,
+    PeriodicCheckpoint,
+)
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
 from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
 
@@ -64,7 +71,12 @@ def test_each_file_holds_the_state_of_exactly_one_step(tmp_path: Path) -> None:
             for parameter in self.model.network.parameters():
                 parameter.set_value(np.full(parameter.shape, self.count, "float32"))
 
-    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99)), Stamp(), epochs=4)
+    fit(
+        model(),
+        PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99)),
+        Stamp(),
+        epochs=4,
+    )
     for checkpoint in CheckpointStore(str(tmp_path)).list():
         values = {float(value) for array in checkpoint.read_model().values() for value in array.ravel()}
         assert values == {float(checkpoint.progress.global_step)}
@@ -102,7 +114,9 @@ assert abs(float(optimizer.state_dict()[beta1]) / float(saved[beta1]) - 0.9) < 1
 
 def test_paddle_reads_the_files_without_us(tmp_path: Path) -> None:
     def printed(script: str) -> dict[str, str]:
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
+        )
         assert done.returncode == 0, done.stderr
         return dict(line.split() for line in done.stdout.splitlines() if line.count(" ") == 1)
 
@@ -121,7 +135,12 @@ def test_a_checkpoint_never_falls_inside_an_accumulation_window(tmp_path: Path) 
 
 
 def test_metrics_of_the_evaluation_name_the_best(tmp_path: Path) -> None:
-    fit(model(), PeriodicCheckpoint(str(tmp_path), keep=KeepBest("acc") | KeepLatest(1)), epochs=3, eval_data=Points())
+    fit(
+        model(),
+        PeriodicCheckpoint(str(tmp_path), keep=KeepBest("acc") | KeepLatest(1)),
+        epochs=3,
+        eval_data=Points(),
+    )
     store = CheckpointStore(str(tmp_path))
     best = store.best()
     assert best is not None

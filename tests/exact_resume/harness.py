@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,6 +49,10 @@ class TrainingServer:
         """End the server; its jobs have ended before."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it is dead already
+            # Said, because closing alone may not be heard: a process forked meanwhile holds the pipe open too.
+            self._process.stdin.write("[]\n")
+            self._process.stdin.flush()
         self._process.stdin.close()
         self._process.wait(JOB_SECONDS)
         self._process.stdout.close()

@@ -57,12 +57,14 @@ def finish(child: int, deadline: float) -> dict[str, Any]:
 
 
 def serve() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until one with no jobs, or the end of standard input."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a job prints must not be read as an answer
     print("ready", file=answers, flush=True)
     for request in sys.stdin:
         jobs = json.loads(request)
+        if not jobs:
+            break
         children = [(start(job), time.monotonic() + job["timeout"]) for job in jobs]
         print(json.dumps([finish(*child) for child in children]), file=answers, flush=True)
 

@@ -117,7 +117,9 @@ def test_bfloat16_goes_both_ways() -> None:
 
 def test_names_are_mapped_when_told() -> None:
     old, new = trained(3), trained(3, seed=1)
-    renamed = {f"trunk.{name[5:]}" if name.startswith("body.") else name: a for name, a in arrays(old).items()}
+    renamed = {
+        f"trunk.{name[5:]}" if name.startswith("body.") else name: a for name, a in arrays(old).items()
+    }
     warm_start(new, renamed, description="x", rename={r"^trunk\.": "body."})
     assert bits(new) == bits(old)
 
