@@ -57,8 +57,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of a small file at once: a reader sees the old bytes or the new ones."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Put ``data`` in the place of a small file at once: a reader sees the old bytes or the new ones.
+
+    One process at a time; what one that died had begun to write is written over.
+    """
+    beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     try:
         write_file(beside, data)

@@ -73,11 +73,15 @@ class RunLock:
         return descriptor
 
     def _take_over(self) -> None:
+        """Say in a file who holds the directory: for people, the lock itself is the kernel's."""
         owner = self._run_dir / _OWNER
         if owner.exists():
             logger.info("%s was held by %s, which has ended: taken over", self._run_dir, self._owner())
         record = {"pid": os.getpid(), "host": socket.gethostname()}
-        owner.write_text(json.dumps(record), encoding="ascii")  # for people; the lock itself is the kernel's
+        try:
+            owner.write_text(json.dumps(record), encoding="ascii")
+        except OSError as error:
+            logger.warning("%s does not say who holds the directory: %s", owner, error)
 
     def _owner(self) -> str:
         try:
@@ -91,10 +95,14 @@ class RunLock:
         with _held_guard:
             if self._key[0] != os.getpid() or _held.pop(self._key, None) is None:
                 return
-            # The name goes first: once the lock is free it may be another's.
-            (self._run_dir / _OWNER).unlink(missing_ok=True)
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
+            try:
+                # The name goes first: once the lock is free it may be another's.
+                (self._run_dir / _OWNER).unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("%s goes on naming this process: %s", self._run_dir / _OWNER, error)
+            finally:
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
 
     def __enter__(self) -> RunLock:
         return self

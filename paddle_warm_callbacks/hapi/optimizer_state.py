@@ -128,8 +128,7 @@ def create(optimizer: Any, parameters: list[Any]) -> None:
     """Create the accumulators of ``parameters`` now, as their first step would; existing ones are left as they are."""
     if not parameters:
         return
-    if optimizer.helper is None:
-        optimizer.helper = LayerHelper(type(optimizer).__name__)
+    _ensure_helper(optimizer)
     block = framework.default_main_program().global_block()
     optimizer._create_accumulators(block, parameters)
 
@@ -176,14 +175,12 @@ def restore_learning_rate(optimizer: Any, state: Mapping[str, Any]) -> None:
     if isinstance(rate, LRScheduler):
         _restore_scheduler(rate, state["scheduler"])
         return
-    if state["tensor"] is not None and state["tensor"] != np.float32(state["float"]):
-        optimizer.set_lr(state["tensor"])
-        if optimizer.helper is None:
-            optimizer.helper = LayerHelper(type(optimizer).__name__)
+    optimizer.set_lr(state["float"] if state["tensor"] is None else state["tensor"])
+    if state["tensor"] is not None:
+        # Made now rather than in the first step: a callback may assign another float before that, which must not count.
+        _ensure_helper(optimizer)
         optimizer._create_global_learning_rate()
         optimizer._learning_rate = state["float"]
-    else:
-        optimizer.set_lr(state["float"])
 
 
 def _scheduler_state(scheduler: Any) -> dict[str, Any]:
@@ -199,6 +196,11 @@ def _restore_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
     attributes.restore(scheduler, state["values"])
     for name, inner in state["nested"].items():
         _restore_scheduler(getattr(scheduler, name), inner)
+
+
+def _ensure_helper(optimizer: Any) -> None:
+    if optimizer.helper is None:  # in Paddle 2.6, until the first step
+        optimizer.helper = LayerHelper(type(optimizer).__name__)
 
 
 def _masters(optimizer: Any) -> dict[str, Any]:

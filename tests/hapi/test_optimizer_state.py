@@ -222,3 +222,16 @@ def test_a_float_that_differs_from_the_tensor_in_use_stays_so() -> None:
     step(net, optimizer, 1)
     step(other, fresh, 1)
     assert values(other) == values(net)
+
+
+def test_a_float_assigned_between_a_resume_and_its_first_step_does_not_count() -> None:
+    net = network()
+    optimizer = OPTIMIZERS["SGD"](net.parameters())
+    step(net, optimizer, 0)
+    other, fresh = fresh_copy(net, OPTIMIZERS["SGD"])
+    optimizer_state.restore_learning_rate(fresh, optimizer_state.capture_learning_rate(optimizer))
+    for each in (optimizer, fresh):
+        each._learning_rate = 0.05  # ReduceLROnPlateau, in the evaluation that a resume begins with
+    step(net, optimizer, 1)
+    step(other, fresh, 1)
+    assert values(other) == values(net)
