@@ -3,8 +3,8 @@
     python benchmarks/checkpoint_write.py [--rounds 7] [--dir .]
 
 Prints medians over rounds in which everything is measured in turn, so that a noisy machine is noisy for all, and the
-ratios that matter: the copy to a memcpy of the same bytes, the commit to a plain write and fsync of the same bytes. Where
-Paddle is not installed, its rows are left out.
+ratios that matter: the copy to a memcpy of the same bytes, the commit to a plain write and fsync of the same bytes.
+Where Paddle is not installed, its rows are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def _values(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 def main() -> None:
     """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dir", default=".", help="on the disk to be measured")
     arguments = parser.parse_args()
@@ -90,7 +92,9 @@ def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
     size = sum(array.nbytes for array in arrays)
     one, other = np.ones(size, np.uint8), np.ones(size, np.uint8)
     staged = [np.empty_like(array) for array in arrays]
-    contents = CheckpointContents(model=model, model_names={name: name for name in model}, optimizer=optimizer)
+    contents = CheckpointContents(
+        model=model, model_names={name: name for name in model}, optimizer=optimizer
+    )
     seconds: dict[str, list[float]] = {}
     store = CheckpointStore(place / "run")
 
@@ -102,14 +106,18 @@ def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
 
     for number in range(rounds + 1):
         timed("memcpy in one block", lambda: np.copyto(one, other))
-        timed("copy of every tensor, reused buffers", lambda: [np.copyto(a, b) for a, b in zip(staged, arrays)])
+        timed(
+            "copy of every tensor, reused buffers", lambda: [np.copyto(a, b) for a, b in zip(staged, arrays)]
+        )
         timed("raw write + fsync", lambda: _raw(place / "raw", one))
         checkpoint = timed(
             "commit: digested, durable, renamed",
             lambda number=number: store.commit(_at(contents, number)),
         )
         timed("verify", checkpoint.verify)
-        timed("read_model + read_optimizer, verified", lambda c=checkpoint: (c.read_model(), c.read_optimizer()))
+        timed(
+            "read_model + read_optimizer, verified", lambda c=checkpoint: (c.read_model(), c.read_optimizer())
+        )
         timed("read_pdparams of both files", lambda c=checkpoint: _read_ours(Path(c.path)))
         shutil.rmtree(checkpoint.path)
         if importlib.util.find_spec("paddle") is not None:

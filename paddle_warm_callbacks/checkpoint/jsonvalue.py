@@ -65,7 +65,7 @@ def decode(encoded: Any) -> Any:
     """
     try:
         return _decode(encoded)
-    except (ValueError, TypeError, KeyError, RecursionError, struct.error, binascii.Error) as error:
+    except (ValueError, TypeError, LookupError, RecursionError, struct.error, binascii.Error) as error:
         raise CorruptCheckpointError(
             "a stored value is not one that this package writes",
             received=f"{type(error).__name__}: {error}",
@@ -97,10 +97,11 @@ def _encode(value: Any, path: str, depth: int) -> Any:
         return {"$ordered": _pairs(value, path, depth)}
     if kind is deque:
         return {"$deque": [_items(value, path, depth), value.maxlen]}
-    if kind is np.ndarray and value.dtype.kind in _NUMERIC:
+    if kind is np.ndarray and value.dtype.kind in _NUMERIC and value.dtype.itemsize:
         return {"$array": [value.dtype.str, list(value.shape), _text(value.tobytes())]}
     if isinstance(value, np.generic) and value.dtype.kind in _NUMERIC:
-        return {"$scalar": [value.dtype.str, _text(value.tobytes())]}
+        array = np.array(value)  # of the empty string: one letter wide, where its own dtype has no width
+        return {"$scalar": [array.dtype.str, _text(array.tobytes())]}
     raise NotEncodable(path, kind)
 
 

@@ -93,8 +93,9 @@ class RunLock:
     def release(self) -> None:
         """Give the directory back; does nothing the second time, or in a forked child."""
         with _held_guard:
-            if self._key[0] != os.getpid() or _held.pop(self._key, None) is None:
+            if self._key[0] != os.getpid() or _held.get(self._key) is not self:
                 return
+            del _held[self._key]
             try:
                 # The name goes first: once the lock is free it may be another's.
                 (self._run_dir / _OWNER).unlink(missing_ok=True)

@@ -154,7 +154,11 @@ def fill_array(pending: PendingArray, state: Any, spend: Spend) -> None:
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         raise Refused("an array filled with something else than its state")
     shape, dtype, fortran, raw = state[-4:]
-    pending.value = make_array(shape, dtype, fortran, raw_bytes(raw, spend))
+    array = make_array(shape, dtype, fortran, raw_bytes(raw, spend))
+    if not array.dtype.isnative:  # __setstate__ swaps such bytes
+        spend(array.nbytes)
+        array = array.astype(array.dtype.newbyteorder("="))
+    pending.value = array
 
 
 def set_byte_order(pending: PendingDtype, state: Any) -> None:

@@ -93,6 +93,7 @@ class _Writer:
         self._write(b"t")
 
     def _array(self, value: Array, path: str) -> None:
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
         # _reconstruct(ndarray, (0,), b"b").__setstate__((1, shape, dtype, False, bytes)), which is what NumPy writes
         self._write(_global(_NUMPY, "_reconstruct") + _global("numpy", "ndarray"))
         self._write(b"K\x00\x85C\x01b\x87R(K\x01(" + b"".join(map(_int, value.shape)) + b"t")

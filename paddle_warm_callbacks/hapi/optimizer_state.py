@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from paddle.base import framework
 from paddle.base.layer_helper import LayerHelper
-from paddle.optimizer.lr import LRScheduler
+from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
 from paddle_warm_callbacks.hapi import attributes
 
@@ -181,6 +181,23 @@ def restore_learning_rate(optimizer: Any, state: Mapping[str, Any]) -> None:
         _ensure_helper(optimizer)
         optimizer._create_global_learning_rate()
         optimizer._learning_rate = state["float"]
+
+
+def move_learning_rate(optimizer: Any, as_built: Mapping[str, Any]) -> None:
+    """Take the numbers a script built its learning rate with, at the position the optimizer's scheduler stands at.
+
+    Args:
+        optimizer: Its scheduler has been restored to that position.
+        as_built: From :func:`capture_learning_rate`, before anything was restored.
+    """
+    rate = optimizer._learning_rate
+    if not isinstance(rate, LRScheduler):
+        optimizer.set_lr(as_built["float"])
+    elif not isinstance(rate, ReduceOnPlateau):  # which follows a metric, and has no position of its own
+        position = rate.last_epoch
+        _restore_scheduler(rate, as_built["scheduler"])
+        while rate.last_epoch < position:
+            rate.step()  # one by one, for schedulers whose rate follows from the one before
 
 
 def _scheduler_state(scheduler: Any) -> dict[str, Any]:

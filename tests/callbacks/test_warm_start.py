@@ -44,7 +44,7 @@ def resumed(run_dir: Path, **options: Any) -> WarmStartCallback:
 def test_the_same_command_again_goes_on_to_the_bit(tmp_path: Path, after: tuple[int, int]) -> None:
     control = Losses()
     uninterrupted = model()
-    fit(uninterrupted, control)
+    fit(uninterrupted, PeriodicCheckpoint(str(tmp_path / "control")), control)
     interrupted_run(tmp_path, after)
     continued, losses = model(), Losses()
     warm = resumed(tmp_path)
@@ -157,7 +157,7 @@ def test_a_damaged_newest_steps_back_and_says_why(tmp_path: Path, caplog: pytest
     data[len(data) // 2] ^= 4
     file.write_bytes(data)
     control, continued = model(), model()
-    fit(control)
+    fit(control, PeriodicCheckpoint(str(tmp_path / "control")))
     warm = resumed(tmp_path)
     fit(continued, warm, PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1)))
     assert warm.report is not None
@@ -185,7 +185,7 @@ def test_an_explicit_checkpoint_can_be_resumed(tmp_path: Path) -> None:
     interrupted_run(tmp_path, (1, 1))
     first = CheckpointStore(str(tmp_path)).list()[0]
     control, continued = model(), model()
-    fit(control)
+    fit(control, PeriodicCheckpoint(str(tmp_path / "control")))
     warm = WarmStartCallback(resume_from=first.path)
     fit(continued, warm)
     assert warm.report is not None
@@ -239,7 +239,7 @@ def test_another_network_is_refused_or_adapted_to(tmp_path: Path) -> None:
 
 def test_more_epochs_are_fine(tmp_path: Path) -> None:
     control, continued = model(), model()
-    fit(control, epochs=4)
+    fit(control, PeriodicCheckpoint(str(tmp_path / "control")), epochs=4)
     fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=2)
     fit(continued, resumed(tmp_path), epochs=4)
     assert bits(continued) == bits(control)

@@ -62,12 +62,14 @@ class Faults:
         self._act(len(self.operations), operation)
 
     def _flushed(self, descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         self._unflushed_files.discard(path)
         self._unflushed_names.pop(path, None)
 
     def _renamed(self, source: Path, target: Path) -> None:
-        self._unflushed_names.setdefault(target.parent, []).append(lambda: target.exists() and target.rename(source))
+        self._unflushed_names.setdefault(target.parent, []).append(
+            lambda: target.exists() and target.rename(source)
+        )
 
     def forget_what_was_not_flushed(self) -> None:
         """Leave the disk as a power cut may: unflushed files half there, unflushed names gone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,8 @@ def same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, (np.ndarray, np.generic)):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    if isinstance(one, deque):
+        return bool(one.maxlen == other.maxlen) and same(list(one), list(other))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -44,6 +48,11 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, float):
         return np.float64(one).tobytes() == np.float64(other).tobytes()
     return bool(one == other)
+
+
+def entries(path: str | Path) -> list[str]:
+    """Return the names in a directory, in order."""
+    return sorted(entry.name for entry in Path(path).iterdir())
 
 
 def step_in(checkpoint: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import CorruptCheckpointError
-from tests.checkpoint.samples import contents, step_in
+from tests.checkpoint.samples import contents, entries, step_in
 
 FILES = ("extra.pdparams", "manifest.json", "model.pdopt", "model.pdparams", "state.json", "tensors.json")
 
@@ -26,7 +25,7 @@ def _read_all(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_every_flipped_bit_and_every_truncation_is_detected(tmp_path: Path, file: str) -> None:
     checkpoint = CheckpointStore(tmp_path).commit(contents(5, size=40))
-    assert sorted(os.listdir(checkpoint.path)) == list(FILES)
+    assert entries(checkpoint.path) == list(FILES)
     path = Path(checkpoint.path) / file
     whole = path.read_bytes()
     rng = random.Random(file)

@@ -1,4 +1,4 @@
-"""Files from a stranger: whatever they ask for, nothing of it runs, nothing large is allocated, and the error says what."""
+"""Files from a stranger: nothing they ask for runs, nothing large is allocated, and the error says what."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def _name(module: str, name: str) -> bytes:
     return b"".join(b"X" + struct.pack("<I", len(part)) + part.encode() for part in (module, name)) + b"\x93"
 
 
-_RECONSTRUCT = _name("numpy.core.multiarray", "_reconstruct") + _name("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
+_RECONSTRUCT = (
+    _name("numpy.core.multiarray", "_reconstruct") + _name("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
+)
 
 
 def _dtype(code: str, state: Any = (3, "<", None, None, None, -1, -1, 0)) -> bytes:
@@ -124,7 +126,9 @@ HOSTILE: dict[str, bytes] = {
     "a buffer outside the file": _p(b"\x97", 5),
     # an allowed name with other arguments, or in another role
     "ndarray called": _p(_name("numpy", "ndarray") + b"K\x05\x85R"),
-    "an array of another class": _p(_name("numpy.core.multiarray", "_reconstruct") + b"K\x01K\x00\x85C\x01b\x87R"),
+    "an array of another class": _p(
+        _name("numpy.core.multiarray", "_reconstruct") + b"K\x01K\x00\x85C\x01b\x87R"
+    ),
     "an array of objects": _p(_array((1,), "O8", b"\x00" * 8)),
     "an array of records": _p(_array((1,), "V8", b"\x00" * 8)),
     "a dtype with fields": _p(_dtype("f4", (3, "|", None, ("a",), {"a": 1}, 4, 1, 0))),
@@ -238,7 +242,9 @@ def test_the_error_names_the_global_and_the_offset() -> None:
 def test_the_builders_of_these_files_are_sound() -> None:
     """The same builders make files that are read, so that it is the hostile part that is refused."""
     good = _p(_array((2, 2), "i2", bytes(range(8))))
-    assert np.array_equal(read_pdparams(io.BytesIO(good)), np.arange(8, dtype=np.uint8).view("<i2").reshape(2, 2))
+    assert np.array_equal(
+        read_pdparams(io.BytesIO(good)), np.arange(8, dtype=np.uint8).view("<i2").reshape(2, 2)
+    )
     assert read_pdparams(io.BytesIO(_call("collections", "OrderedDict"))) == {}
     assert read_pdparams(io.BytesIO(_call("_codecs", "encode", "xy", "latin1"))) == b"xy"
     assert read_pdparams(io.BytesIO(_p(b"(K\x01r\xff\xff\xff\xffK\x02t"))) == (1, 2)  # a memo entry far out
@@ -261,7 +267,9 @@ def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
             read_pdparams(io.BytesIO(data[:end]))
 
 
-_FUZZED = [(GENUINE / f"{name}.pdparams").read_bytes() for name in ("nested-2", "nested-4", "master-4", "tensor-3")]
+_FUZZED = [
+    (GENUINE / f"{name}.pdparams").read_bytes() for name in ("nested-2", "nested-4", "master-4", "tensor-3")
+]
 _OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 
 
@@ -278,7 +286,9 @@ _OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
         max_size=4,
     ),
 )
-def test_a_changed_file_is_read_as_data_or_refused(data: bytes, changes: list[tuple[float, int, bytes]]) -> None:
+def test_a_changed_file_is_read_as_data_or_refused(
+    data: bytes, changes: list[tuple[float, int, bytes]]
+) -> None:
     for share, removed, inserted in changes:
         place = 2 + int(share * (len(data) - 2))
         data = data[:place] + inserted + data[place + removed :]
@@ -308,6 +318,8 @@ def _require_plain(value: Any) -> None:
         for item in value:
             _require_plain(item)
     else:
-        assert value is None or isinstance(value, (bool, int, float, str, bytes, np.ndarray, np.generic)), value
+        assert value is None or isinstance(value, (bool, int, float, str, bytes, np.ndarray, np.generic)), (
+            value
+        )
         if isinstance(value, (np.ndarray, np.generic)):
             assert value.dtype.kind in "biufc"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,14 @@ from paddle_warm_callbacks.errors import (
     InvalidArgumentError,
     NoUsableCheckpointError,
 )
-from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest, KeepEvery, KeepLatest, RetentionPolicy
-from tests.checkpoint.samples import contents, same, step_in
+from paddle_warm_callbacks.plan.retention import (
+    CheckpointRecord,
+    KeepBest,
+    KeepEvery,
+    KeepLatest,
+    RetentionPolicy,
+)
+from tests.checkpoint.samples import contents, entries, same, step_in
 
 
 def _names(store: CheckpointStore) -> list[str]:
@@ -73,10 +79,13 @@ def test_the_digest_of_every_tensor_is_on_record(tmp_path: Path) -> None:
 
 
 def test_without_optimizer_and_extra_there_are_no_files_of_theirs(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     checkpoint = CheckpointStore(tmp_path).commit(replace(contents(1), optimizer={}, extra={}))
-    assert sorted(os.listdir(checkpoint.path)) == ["manifest.json", "model.pdparams", "state.json", "tensors.json"]
+    assert entries(checkpoint.path) == [
+        "manifest.json",
+        "model.pdparams",
+        "state.json",
+        "tensors.json",
+    ]
     assert checkpoint.read_optimizer() == {}
     assert checkpoint.read_extra() == {}
 
@@ -90,7 +99,13 @@ def test_the_digest_stands_for_everything_in_the_checkpoint(tmp_path: Path) -> N
 
 def test_listed_oldest_first_whatever_the_order_of_commits(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    for given in (contents(4, epoch=1), contents(2), contents(4), contents(123_456_789), contents(99_999_999)):
+    for given in (
+        contents(4, epoch=1),
+        contents(2),
+        contents(4),
+        contents(123_456_789),
+        contents(99_999_999),
+    ):
         store.commit(given)
     assert _names(store) == [
         "step-00000002",
@@ -131,7 +146,7 @@ def test_open_by_name(tmp_path: Path) -> None:
 def test_holds_its_own_checkpoints_and_no_others(tmp_path: Path) -> None:
     one, other = CheckpointStore(tmp_path / "one"), CheckpointStore(tmp_path / "other")
     checkpoint = one.commit(contents(1))
-    os.symlink(tmp_path / "one", tmp_path / "link")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
     assert one.holds(checkpoint)
     assert CheckpointStore(tmp_path / "link").holds(checkpoint)
     assert not other.holds(checkpoint)
@@ -194,7 +209,7 @@ def test_the_error_names_the_damaged_tensor(tmp_path: Path) -> None:
         checkpoint.verify()
     assert "damaged: fc.bias" in caught.value.received
     assert "fc.weight" not in caught.value.received
-    with pytest.raises(CorruptCheckpointError, match="fc.bias"):
+    with pytest.raises(CorruptCheckpointError, match=r"fc\.bias"):
         checkpoint.read_model()
 
 
@@ -281,16 +296,16 @@ def test_a_later_generation_is_newer_than_a_later_step(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_is_the_same_position_and_is_not_written_again(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     first = store.commit(contents(1))
-    before = os.stat(first.path)
+    before = Path(first.path).stat()
     assert store.commit(contents(1, metrics={"acc": 1.0})).digest == first.digest
-    assert os.stat(first.path).st_ino == before.st_ino
+    assert Path(first.path).stat().st_ino == before.st_ino
 
 
 def test_a_damaged_checkpoint_of_that_name_is_replaced(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     _damage(store.commit(contents(1)))
     store.commit(contents(1)).verify()
-    assert os.listdir(tmp_path / "checkpoints") == ["step-00000001"]
+    assert entries(tmp_path / "checkpoints") == ["step-00000001"]
 
 
 # -- keeping ---------------------------------------------------------------------------------------------------------
@@ -305,7 +320,7 @@ def test_what_the_policies_keep_stays_and_the_rest_goes(tmp_path: Path) -> None:
     kept = [checkpoint.progress.epoch for checkpoint in store.list()]
     assert kept == [2, 3, 6]
     assert gone == [f"step-000000{epoch}0-epoch-000{epoch}" for epoch in (1, 4, 5)]
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == _names(store)
+    assert entries(tmp_path / "checkpoints") == _names(store)
 
 
 def test_the_newest_stays_whatever_the_policy_says(tmp_path: Path) -> None:
@@ -333,7 +348,9 @@ def test_nothing_is_deleted_while_the_newest_does_not_verify(tmp_path: Path) -> 
     assert _names(store) == ["step-00000001", "step-00000002"]
 
 
-def test_each_manifest_is_read_once_and_none_without_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_manifest_is_read_once_and_none_without_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = CheckpointStore(tmp_path)
     for step in range(10):
         writer.commit(contents(step, epoch=step, metrics={"acc": float(step)}))
@@ -382,14 +399,12 @@ def test_what_the_dead_left_is_never_listed_and_is_swept_at_the_beginning(tmp_pa
     (tmp_path / "checkpoints" / "notes").mkdir()
     assert _names(store) == ["step-00000001"]
     store.begin("step-00000001")
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["notes", "step-00000001"]
+    assert entries(tmp_path / "checkpoints") == ["notes", "step-00000001"]
     assert store.sweep() == 0
 
 
 @pytest.mark.parametrize("field", ["state", "metadata", "optimizer"])
 def test_a_value_that_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path: Path, field: str) -> None:
-    from dataclasses import replace
-
     store = CheckpointStore(tmp_path)
     store.commit(contents(1))
     bad: dict[str, Any] = {field: {"here": {"it": object()}}}
@@ -397,7 +412,7 @@ def test_a_value_that_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path: P
         store.commit(replace(contents(2), **bad))
     assert "object" in caught.value.received
     assert "here" in caught.value.received
-    assert os.listdir(tmp_path / "checkpoints") == ["step-00000001"]
+    assert entries(tmp_path / "checkpoints") == ["step-00000001"]
 
 
 def test_ten_thousand_checkpoints_are_listed_without_opening_one(tmp_path: Path) -> None:

@@ -37,14 +37,24 @@ def expected() -> dict[str, Any]:
         "state": some,
         "optimizer": {
             "linear_0.w_0_moment1_0": some["float32"],
-            "LR_Scheduler": {"last_epoch": 3, "last_lr": 0.1, "verbose": False, "other": None, "list": [1, -2, 2**40]},
+            "LR_Scheduler": {
+                "last_epoch": 3,
+                "last_lr": 0.1,
+                "verbose": False,
+                "other": None,
+                "list": [1, -2, 2**40],
+            },
         },
         "master": {
             "linear_0.w_0_fp32_master_0_moment1_0": some["float32"],
             "master_weights": {"linear_0.w_0": some["float32"]},
             "LR_Scheduler": {"last_epoch": 3, "last_lr": 0.1},
         },
-        "nested": {"list": [some["float32"], 3, "é", (1, 2.5)], "plain": some["int64"], "rate": np.float64(0.1)},
+        "nested": {
+            "list": [some["float32"], 3, "é", (1, 2.5)],
+            "plain": some["int64"],
+            "rate": np.float64(0.1),
+        },
         "tensor": some["float32"],
     }
 
