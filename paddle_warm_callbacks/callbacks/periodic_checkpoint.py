@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
@@ -189,6 +190,7 @@ class PeriodicCheckpoint(FitCallback):
         counters: dict[str, Any] | None = None,
     ) -> None:
         """Copy the state and hand it to the writer; blocks for the copy and for the write before it."""
+        began = time.monotonic()
         self._last = self._moment(loop, epoch_completed)
         waited, self._waiting_for_window = self._waiting_for_window, 0
         self._guarded(self._writer.wait)  # its buffers are the ones this copy goes into
@@ -212,10 +214,12 @@ class PeriodicCheckpoint(FitCallback):
             parent=loop.parent,
             writer=training_state.versions(),
         )
+        self._seconds_copying = time.monotonic() - began
         self._guarded(lambda: self._writer.submit(contents))
 
     def _committed(self, event: SaveEvent) -> None:
-        self.events.append(event)
+        """Note a commit, with all that training waited for it; on the writer's thread, one commit at a time."""
+        self.events.append(replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying))
 
     def _save_while_waiting(self) -> None:
         """Save at once if a signal comes while training waits for data; called in the thread that reads signals."""

@@ -86,7 +86,13 @@ class WarmLRScaler(FitCallback):
             base = self._after_resume(loop)
         self._factors = lr.ParameterFactors.of(loop)
         names = [name for name, p in loop.network.named_parameters() if hasattr(p, "optimize_attr")]
-        self._factors.set("groups", LRGroups(dict(self._settings.groups)).factors(names))
+        groups = LRGroups(dict(self._settings.groups))
+        self._factors.set("groups", groups.factors(names))
+        if groups.groups:
+            labels = [groups.group_of(name) or "others" for name in names]
+            self._factors.labels = {
+                label: tuple(name for name, its in zip(names, labels) if its == label) for label in dict.fromkeys(labels)
+            }
         self._global = lr.GlobalFactor(loop.optimizer, base)
         self.step_starting(loop)
         if loop.resumed_from is not None:

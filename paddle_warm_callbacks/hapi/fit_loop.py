@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from types import CodeType, FrameType
@@ -70,6 +71,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         resumed_from: The checkpoint that was resumed, or None.
         awaiting_batch: True while training waits for a batch.
+        seconds_awaiting: How long training has waited for batches so far.
         between_steps: A lock: while another thread holds it, training does not go on from such a wait, so that with
             ``awaiting_batch`` True that thread may read the state.
     """
@@ -102,6 +104,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self._cbks = weakref.ref(cbks)
         self.between_steps = threading.Lock()
         self.awaiting_batch = False
+        self.seconds_awaiting = 0.0
         self._finalizer = weakref.finalize(cbks, self._close)
         self._finalizer.atexit = False
         self._epoch_logs: dict[str, Any] = {}
@@ -284,11 +287,13 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         """Say when the state is at rest, and wait, once a batch has come, for whoever is reading it."""
         while True:
             self.awaiting_batch = True
+            began = time.perf_counter()
             try:
                 data = next(batches, _NO_MORE)
             finally:
                 with self.between_steps:
                     self.awaiting_batch = False
+                self.seconds_awaiting += time.perf_counter() - began
             if data is _NO_MORE:
                 return
             yield data

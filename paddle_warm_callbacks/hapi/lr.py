@@ -31,6 +31,9 @@ class ParameterFactors:
 
     Paddle multiplies the global rate by ``param.optimize_attr["learning_rate"]`` in every optimizer; the user's own value
     of it is one more factor, and is given back.
+
+    Attributes:
+        labels: The groups that are told apart when rates are shown: label to structured names.
     """
 
     @classmethod
@@ -45,6 +48,7 @@ class ParameterFactors:
         self._parameters = {name: p for name, p in network.named_parameters() if hasattr(p, "optimize_attr")}
         self._users = {name: p.optimize_attr["learning_rate"] for name, p in self._parameters.items()}
         self._owners: dict[str, Mapping[str, float]] = {}
+        self.labels: dict[str, tuple[str, ...]] = {"all": tuple(self._parameters)}
 
     def set(self, owner: str, factors: Mapping[str, float]) -> None:
         """Let ``owner``'s factors be these, by structured name; names left out have factor 1."""
@@ -55,6 +59,12 @@ class ParameterFactors:
         """Take ``owner``'s factors back."""
         if self._owners.pop(owner, None) is not None:
             self._write()
+
+    def of_first_trainable(self, names: Iterable[str]) -> float:
+        """Return the whole factor of the first of ``names`` that is trainable; 0 if none is."""
+        trainable = (self._parameters[name] for name in names if not self._parameters[name].stop_gradient)
+        first = next(trainable, None)
+        return 0.0 if first is None else float(first.optimize_attr["learning_rate"])
 
     def _write(self) -> None:
         for name, parameter in self._parameters.items():
@@ -117,12 +127,11 @@ def _scaled(kind: type) -> type:
     return type(kind.__name__, (kind,), {"__call__": scaled_call, "__qualname__": kind.__qualname__, "__module__": kind.__module__})
 
 
-def effective_lr(optimizer: Any, network: Any, groups: Mapping[str, Iterable[str]] | None = None) -> dict[str, float]:
-    """Return the learning rate in use, by label; without ``groups`` one entry ``"base"``."""
-    rate = float(optimizer.get_lr())
-    if not groups:
-        return {"base": rate}
-    parameters = dict(network.named_parameters())
-    return {
-        label: rate * parameters[next(iter(names))].optimize_attr["learning_rate"] for label, names in groups.items()
-    }
+def effective_lr(loop: FitLoop) -> dict[str, float]:
+    """Return the learning rate each group is updated with now, by label; ``"all"`` where there are no groups.
+
+    The rate of a group is that of its first trainable parameter, with every factor; 0 if the group is frozen.
+    """
+    rate = float(loop.optimizer.get_lr())
+    factors = ParameterFactors.of(loop)
+    return {label: rate * factors.of_first_trainable(names) for label, names in factors.labels.items()}

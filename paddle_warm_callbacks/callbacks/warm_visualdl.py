@@ -1,0 +1,176 @@
+"""Show a run in VisualDL as one curve, however often it was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union
+
+from paddle_warm_callbacks.arguments import require_int
+from paddle_warm_callbacks.checkpoint.names import position_of
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.hapi import lr, parallel, proof
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.logs.jsonl import JsonlLog
+from paddle_warm_callbacks.logs.vdl import VisualDLLog
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+Log = Union[JsonlLog, VisualDLLog]
+
+
+class WarmVisualDL(FitCallback):
+    """Log training and evaluation by global step, the learning rates in use, stages, checkpoints and the start.
+
+    After a resume the same curves go on: what the interrupted process logged beyond its checkpoint is taken out of the
+    files first, so that no step is there twice, and none is missing. The same values go to ``metrics.jsonl`` in the
+    directory, one JSON object a line; without VisualDL installed they go only there, and a warning says so once.
+
+    A run that starts anew in a directory with logs replaces them; give each run a directory of its own.
+
+    Tags: ``train/<metric>``, ``eval/<metric>``, ``lr/<group>`` (with the stage's factor; 0 for a group that is frozen),
+    ``stage/index``, ``stage/trainable_share``, ``checkpoint/seconds_blocked``, ``checkpoint/seconds_to_durable``,
+    ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share``; texts ``start/report`` and
+    ``start/stages``.
+
+    Example:
+        >>> board = WarmVisualDL("runs/defects/vdl")
+
+    Args:
+        log_dir: Directory of the run's logs; open it with ``visualdl --logdir <log_dir>``.
+        log_freq: Global steps between two points of the training curves, at least 1.
+        histograms: Log the distribution of each trainable parameter after every epoch.
+
+    Raises:
+        InvalidArgumentError: A wrong argument, at once.
+        UnsupportedFitError: In ``fit``: several ranks.
+    """
+
+    # Before the checkpoint of the same step: what a resume goes on from has been logged, and flushed.
+    order = 70
+
+    def __init__(self, log_dir: str, *, log_freq: int = 10, histograms: bool = False) -> None:
+        super().__init__()
+        if not isinstance(log_dir, str) or not log_dir:
+            raise InvalidArgumentError(
+                "not a directory", where="WarmVisualDL(log_dir)", received=repr(log_dir), expected="a path"
+            )
+        self._directory = Path(proof.run_dir(log_dir))
+        self._log_freq = require_int(log_freq, "WarmVisualDL(log_freq=)", at_least=1)
+        self._histograms = histograms
+        self._logs: list[Log] = []
+
+    def fit_started(self, loop: FitLoop) -> None:
+        """Open the logs at the position training starts at, and log how it starts."""
+        parallel.refuse_many_ranks("WarmVisualDL")
+        step = loop.progress.global_step
+        self._open(loop)
+        self._events_seen = {id(saver): len(saver.events) for saver in self._savers(loop)}
+        self._since = (time.monotonic(), step, loop.seconds_awaiting)
+        if loop.report is not None:
+            self._text("start/report", step, loop.report.to_text())
+        for callback in loop.callbacks:
+            if hasattr(callback, "trainable_share"):
+                self._text("start/stages", step, callback.plan(loop.network))
+        self._flush()
+
+    def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
+        """Log every ``log_freq``-th step, by its number in the run."""
+        step = loop.progress.global_step
+        if step % self._log_freq:
+            return
+        self._numbers("train/", step, logs)
+        for group, rate in lr.effective_lr(loop).items():
+            self._scalar(f"lr/{group}", step, rate)
+        for callback in loop.callbacks:
+            if hasattr(callback, "trainable_share"):
+                self._scalar("stage/index", step, callback.stage_index)
+                self._scalar("stage/trainable_share", step, callback.trainable_share)
+        self._throughput(loop, step)
+        self._checkpoints(loop)
+        self._flush()
+
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
+        """Log the evaluation, at the global step it was made after."""
+        step = loop.progress.global_step
+        self._numbers("eval/", step, eval_logs or {})
+        if self._histograms:
+            for name, parameter in loop.network.named_parameters():
+                if not parameter.stop_gradient:
+                    for log in self._logs:
+                        if isinstance(log, VisualDLLog):
+                            log.histogram(f"parameters/{name}", step, parameter.numpy().ravel())
+        self._checkpoints(loop)
+        self._flush()
+
+    def fit_closed(self, loop: FitLoop) -> None:
+        """Log the last checkpoints, and close the files."""
+        if self._logs:
+            self._checkpoints(loop)
+        for log in self._logs:
+            log.close()
+        self._logs = []
+
+    def _open(self, loop: FitLoop) -> None:
+        reached, inside_epoch = loop.progress.global_step, loop.progress.step_in_epoch > 0
+        resumed = loop.resumed_from is not None
+
+        def keep(tag: str, step: int) -> bool:
+            # Inside an epoch the evaluation of this very step is still to come.
+            return resumed and (step < reached or (step == reached and not (inside_epoch and tag[:5] == "eval/")))
+
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._logs = [JsonlLog(self._directory, keep)]
+        try:
+            self._logs.append(VisualDLLog(self._directory, keep))
+        except ImportError as missing:
+            logger.warning(
+                "logging to %s only: VisualDL cannot be imported (%s); pip install 'paddle-warm-callbacks[visualdl]'",
+                self._directory / "metrics.jsonl",
+                missing,
+            )
+
+    def _savers(self, loop: FitLoop) -> list[Any]:
+        return [callback for callback in loop.callbacks if hasattr(callback, "preempted_by")]
+
+    def _checkpoints(self, loop: FitLoop) -> None:
+        for saver in self._savers(loop):
+            seen = self._events_seen[id(saver)]
+            events = saver.events[seen:]
+            self._events_seen[id(saver)] = seen + len(events)
+            for event in events:
+                position = position_of(event.name)
+                assert position is not None
+                self._scalar("checkpoint/seconds_blocked", position.global_step, event.seconds_blocked)
+                self._scalar("checkpoint/seconds_to_durable", position.global_step, event.seconds_to_durable)
+                self._scalar("checkpoint/bytes", position.global_step, event.bytes_written)
+
+    def _throughput(self, loop: FitLoop, step: int) -> None:
+        now, (then, steps, awaited) = time.monotonic(), self._since
+        self._since = (now, step, loop.seconds_awaiting)
+        if step > steps and now > then:
+            self._scalar("throughput/steps_per_second", step, (step - steps) / (now - then))
+            self._scalar("throughput/data_wait_share", step, (loop.seconds_awaiting - awaited) / (now - then))
+
+    def _numbers(self, prefix: str, step: int, logs: Mapping[str, Any]) -> None:
+        for name, value in logs.items():
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            if name in ("step", "steps", "batch_size") or not all(isinstance(part, (int, float)) for part in parts):
+                continue
+            for number, part in enumerate(parts):
+                self._scalar(prefix + (name if len(parts) == 1 else f"{name}_{number}"), step, float(part))
+
+    def _scalar(self, tag: str, step: int, value: float) -> None:
+        for log in self._logs:
+            log.scalar(tag, step, float(value))
+
+    def _text(self, tag: str, step: int, text: str) -> None:
+        for log in self._logs:
+            log.text(tag, step, text)
+
+    def _flush(self) -> None:
+        for log in self._logs:
+            log.flush()

@@ -1,0 +1,62 @@
+"""``metrics.jsonl``: one JSON object a line, for grep and pandas, with or without VisualDL."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FILE = "metrics.jsonl"
+
+
+class JsonlLog:
+    """Append scalars and texts to ``metrics.jsonl``, each line ``{"tag": …, "step": …, "value": …}``.
+
+    Args:
+        directory: Exists.
+        keep: Which records of an earlier process stay, by tag and step; the others, and a torn last line, are dropped.
+    """
+
+    def __init__(self, directory: Path, keep: Callable[[str, int], bool]) -> None:
+        path = directory / FILE
+        if path.exists():
+            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _stays(line, keep)]
+            _replace(path, b"".join(kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def scalar(self, tag: str, step: int, value: float) -> None:
+        """Log one value."""
+        self._write({"tag": tag, "step": step, "value": value})
+
+    def text(self, tag: str, step: int, text: str) -> None:
+        """Log one text."""
+        self._write({"tag": tag, "step": step, "value": text})
+
+    def flush(self) -> None:
+        """Hand what was logged to the operating system: a killed process loses none of it."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+
+def _stays(line: bytes, keep: Callable[[str, int], bool]) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        record = json.loads(line)
+        return keep(record["tag"], record["step"])
+    except (ValueError, KeyError, TypeError):
+        return False  # what a dying process wrote last
+
+
+def _replace(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(data)
+    os.replace(new, path)  # noqa: PTH105  # atomic, and says so
