@@ -2,8 +2,8 @@
 
     python benchmarks/checkpoint_write.py [--rounds 7] [--dir .]
 
-Prints medians over rounds in which everything is measured in turn, so that a noisy machine is noisy for all, and the
-ratios that matter: the copy to a memcpy of the same bytes, the commit to a plain write and fsync of the same bytes.
+Prints medians over rounds in which everything is measured in turn, so that a noisy machine is noisy for all, and of the
+ratios within a round: the copy to a memcpy of the same bytes, the commit to a plain write and fsync of the same bytes.
 Where Paddle is not installed, its rows are left out.
 """
 
@@ -99,6 +99,7 @@ def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
     store = CheckpointStore(place / "run")
 
     def timed(what: str, action: Callable[[], Any]) -> Any:
+        os.sync()  # else it would wait for what was written before it
         started = time.perf_counter()
         result = action()
         seconds.setdefault(what, []).append(time.perf_counter() - started)
@@ -109,17 +110,21 @@ def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
         timed(
             "copy of every tensor, reused buffers", lambda: [np.copyto(a, b) for a, b in zip(staged, arrays)]
         )
-        timed("raw write + fsync", lambda: _raw(place / "raw", one))
+        if number % 2:
+            timed("raw write + fsync", lambda: _raw(place / "raw", one))
         checkpoint = timed(
             "commit: digested, durable, renamed",
             lambda number=number: store.commit(_at(contents, number)),
         )
+        if not number % 2:
+            timed("raw write + fsync", lambda: _raw(place / "raw", one))
         timed("verify", checkpoint.verify)
         timed(
             "read_model + read_optimizer, verified", lambda c=checkpoint: (c.read_model(), c.read_optimizer())
         )
         timed("read_pdparams of both files", lambda c=checkpoint: _read_ours(Path(c.path)))
         shutil.rmtree(checkpoint.path)
+        (place / "raw").unlink()
         if importlib.util.find_spec("paddle") is not None:
             _measure_paddle(place, model, optimizer, timed)
     return size, {what: taken[1:] for what, taken in seconds.items()}  # the first round warms up
@@ -135,7 +140,6 @@ def _raw(path: Path, data: np.ndarray[Any, Any]) -> None:
     with path.open("wb", buffering=0) as file:
         file.write(data.data)
         os.fsync(file.fileno())
-    path.unlink()
 
 
 def _read_ours(path: Path) -> None:
@@ -153,19 +157,22 @@ def _measure_paddle(place: Path, model: Arrays, optimizer: Arrays, timed: Callab
 
 
 def print_table(measured: tuple[int, dict[str, list[float]]]) -> None:
-    """Print medians, spreads and the two ratios."""
+    """Print medians and spreads, and the medians of the ratios within each round."""
     size, seconds = measured
-    medians = {what: statistics.median(taken) for what, taken in seconds.items()}
-    memcpy, raw = medians["memcpy in one block"], medians["raw write + fsync"]
+    memcpy, raw = seconds["memcpy in one block"], seconds["raw write + fsync"]
     print(f"{size / 1e6:.0f} MB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'':<40}{'median':>9}{'lowest':>9}{'highest':>9}{'GB/s':>7}{'x memcpy':>10}{'x raw write':>13}")
     for what, taken in seconds.items():
-        median = medians[what]
+        median = statistics.median(taken)
+        times_memcpy = statistics.median(mine / theirs for mine, theirs in zip(taken, memcpy))
+        share_of_raw = statistics.median(theirs / mine for mine, theirs in zip(taken, raw))
         print(
             f"{what:<40}{1e3 * median:>6.0f} ms{1e3 * min(taken):>6.0f} ms{1e3 * max(taken):>6.0f} ms"
-            f"{size / median / 1e9:>7.2f}{median / memcpy:>10.2f}{raw / median:>13.2f}"
+            f"{size / median / 1e9:>7.2f}{times_memcpy:>10.2f}{share_of_raw:>13.2f}"
         )
-    print("x memcpy: time as a multiple of memcpy's; x raw write: rate as a share of the raw write's.")
+    print(
+        "x memcpy: time as a multiple of memcpy's; x raw write: rate as a share of the raw write's; round by round."
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("ground",),
     ("plan",),
-    ("checkpoint",),
+    ("checkpoint", "logs"),
     ("hapi",),
     ("callbacks",),
     ("config", "cli"),

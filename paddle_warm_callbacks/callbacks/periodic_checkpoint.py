@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,7 +62,7 @@ class PeriodicCheckpoint(FitCallback):
 
     def __init__(
         self,
-        run_dir: str,
+        run_dir: str | os.PathLike[str],
         *,
         save: SavePolicy = EveryNEpochs(1),  # noqa: B008  # immutable
         keep: RetentionPolicy = KeepLatest(3),  # noqa: B008  # immutable
@@ -71,11 +72,10 @@ class PeriodicCheckpoint(FitCallback):
         on_error: str = "raise",
     ) -> None:
         super().__init__()
-        run_dir = proof.run_dir(run_dir)
         _require(save, SavePolicy, "save=", "EveryNEpochs(1) | EveryNSteps(500)")
         _require(keep, RetentionPolicy, "keep=", 'KeepLatest(3) | KeepBest("acc")')
         require_choice(on_error, "PeriodicCheckpoint(on_error=)", choices=("raise", "warn"))
-        self._store = CheckpointStore(run_dir)
+        self._store = CheckpointStore(proof.local_directory(run_dir, "PeriodicCheckpoint(run_dir)"))
         self._save = save
         self._keep = keep
         self._mirror = mirror

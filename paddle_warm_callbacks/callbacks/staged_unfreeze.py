@@ -95,4 +95,6 @@ class StagedUnfreeze(FitCallback):
         self.stage_index = index
         sizes = self._freezer.sizes
         self.trainable_share = sum(sizes[name] for name in trainable) / sum(sizes.values())
-        logger.info("stage %d: %d tensors, %.1f%% trainable", index, len(trainable), 100 * self.trainable_share)
+        logger.info(
+            "stage %d: %d tensors, %.1f%% trainable", index, len(trainable), 100 * self.trainable_share
+        )

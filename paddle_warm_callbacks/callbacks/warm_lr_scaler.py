@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import optimizer_state, lr
+from paddle_warm_callbacks.hapi import lr, optimizer_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.plan.lr import ON_RESUME, LRGroups, ScalerSettings, after_resume
+from paddle_warm_callbacks.plan.lr import LRGroups, ScalerSettings, after_resume
+from paddle_warm_callbacks.progress import Progress
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -19,8 +21,9 @@ logger = logging.getLogger("paddle_warm_callbacks")
 class WarmLRScaler(FitCallback):
     """Multiply the learning rate, a float or any scheduler's, by a constant and a warm-up.
 
-    ``optimizer.get_lr()`` gives the scaled rate while ``fit`` runs. The formula is in
-    :func:`paddle_warm_callbacks.plan.lr.effective_lr`.
+    ``optimizer.get_lr()`` gives the scaled rate while ``fit`` runs, and the user's own again after it. The formula is
+    in :func:`paddle_warm_callbacks.plan.lr.effective_lr`. A float that another callback sets during ``fit`` is taken
+    for the scaled rate.
 
     Example:
         >>> scaler = WarmLRScaler(0.2, warmup_steps=200, groups={"backbone": 0.1, "fc": 1.0})
@@ -32,10 +35,10 @@ class WarmLRScaler(FitCallback):
             1 where none is.
         on_resume: Which settings a resumed run follows: ``"keep"`` the checkpoint's; ``"reconfigure"`` the script's,
             its scheduler's too; ``"rewarm"`` the checkpoint's with the script's warm-up starting now; ``"extend"`` the
-            checkpoint's with the script's scheduler, at the checkpoint's position.
+            checkpoint's with the script's scheduler, at the checkpoint's position. Each logs the old and the new rate.
 
     Raises:
-        InvalidArgumentError: A wrong argument, at once.
+        InvalidArgumentError: A wrong argument, at once. In ``fit``: there is another WarmLRScaler.
         PatternError: A group is no regular expression, at once; in ``fit``: it names no parameter.
         UnsupportedFitError: In ``fit``: an optimizer with parameter groups.
     """
@@ -51,22 +54,34 @@ class WarmLRScaler(FitCallback):
         on_resume: str = "keep",
     ) -> None:
         super().__init__()
-        self._written = ScalerSettings(factor, warmup_steps, 0, LRGroups(groups).groups)
-        self._on_resume = require_choice(on_resume, "WarmLRScaler(on_resume=)", choices=ON_RESUME)
-        if on_resume == "rewarm" and not warmup_steps:
+        if groups is not None and not isinstance(groups, Mapping):
             raise InvalidArgumentError(
-                "a re-warm needs steps",
-                where='WarmLRScaler(on_resume="rewarm")',
-                received="warmup_steps=0",
-                expected="warmup_steps of at least 1",
+                "not groups",
+                where="WarmLRScaler(groups=)",
+                received=repr(groups),
+                expected="a mapping from regular expression to factor",
+                remedy='for example groups={"backbone": 0.1, "fc": 1.0}',
             )
+        self._written = ScalerSettings(factor, warmup_steps, 0, LRGroups(groups).groups)
+        after_resume(on_resume, None, self._written, Progress())  # refuses now what it would refuse then
+        self._on_resume = on_resume
         self._settings = self._written
         self._saved: dict[str, Any] | None = None
         self._global: lr.GlobalFactor | None = None
+        self._factors: lr.ParameterFactors | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings in force, and the float that is scaled."""
-        return {**vars(self._settings), "base": None if self._global is None else self._global.base}
+        """Return the settings in force, the rate in use, and what a float was before it was scaled."""
+        state: dict[str, Any] = {
+            "settings": dict(vars(self._settings)),
+            "rate": None,
+            "base": None,
+            "scaled_by": 1.0,
+        }
+        if self._global is not None and self.loop is not None:
+            state["rate"] = float(self.loop.optimizer.get_lr())
+            state["base"], state["scaled_by"] = self._global.base, self._global.factor
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the settings of an interrupted run; what is made of them, ``on_resume`` says."""
@@ -80,25 +95,21 @@ class WarmLRScaler(FitCallback):
 
     def fit_started(self, loop: FitLoop) -> None:
         """Settle what to follow, and scale."""
-        self._settings, base = self._written, None
+        _refuse_a_second(loop)
+        self._settings = self._written
+        before, base, scaled_by = float(loop.optimizer.get_lr()), None, 1.0
         if loop.resumed_from is not None:
-            before = float(loop.optimizer.get_lr())
-            base = self._after_resume(loop)
-        self._factors = lr.ParameterFactors.of(loop)
-        names = [name for name, p in loop.network.named_parameters() if hasattr(p, "optimize_attr")]
+            before, base, scaled_by = self._after_resume(loop, before)
         groups = LRGroups(dict(self._settings.groups))
-        self._factors.set("groups", groups.factors(names))
+        self._factors = lr.ParameterFactors.of(loop)
+        self._factors.set("groups", groups.factors(self._factors.names))
         if groups.groups:
-            labels = [groups.group_of(name) or "others" for name in names]
-            self._factors.labels = {
-                label: tuple(name for name, its in zip(names, labels) if its == label) for label in dict.fromkeys(labels)
-            }
-        self._global = lr.GlobalFactor(loop.optimizer, base)
+            self._factors.label({name: groups.group_of(name) or "others" for name in self._factors.names})
+        self._global = lr.GlobalFactor(loop.optimizer, base, scaled_by)
         self.step_starting(loop)
         if loop.resumed_from is not None:
-            logger.info(
-                "learning rate on resume (%s): %g saved, %g now", self._on_resume, before, loop.optimizer.get_lr()
-            )
+            now = float(loop.optimizer.get_lr())
+            logger.info("learning rate on resume (%s): %g when saved, %g now", self._on_resume, before, now)
 
     def step_starting(self, loop: FitLoop) -> None:
         """Set the factor of this step."""
@@ -109,19 +120,56 @@ class WarmLRScaler(FitCallback):
         """Give the learning rate back unscaled."""
         if self._global is not None:
             self._global.close()
-            self._factors.clear("groups")
             self._global = None
+        if self._factors is not None:
+            self._factors.clear("groups")
+            self._factors = None
 
-    def _after_resume(self, loop: FitLoop) -> float | None:
-        """Choose the settings; return the unscaled float to go on with, or None for a scheduler."""
-        saved, base = None, None
-        if self._saved is not None:
-            values = dict(self._saved)
-            base = values.pop("base")
-            saved = ScalerSettings(**values)
+    def _after_resume(self, loop: FitLoop, rate: float) -> tuple[float, float | None, float]:
+        """Choose the settings; return the rate when saved and, for a float in use, its base and what scaled it."""
+        state = self._saved if self._saved is not None else _state_in(loop.resumed_from, type(self).__name__)
+        saved = None if state is None else ScalerSettings(**state["settings"])
         chosen = after_resume(self._on_resume, saved, self._written, loop.progress)
         self._settings = chosen.settings
+        if replace(chosen.settings, warmup_from=0) != self._written:
+            logger.warning(
+                "WarmLRScaler(on_resume=%r) follows the checkpoint (%s), not the script (%s)",
+                self._on_resume,
+                "saved without a WarmLRScaler" if saved is None else _described(chosen.settings),
+                _described(self._written),
+            )
+        before = rate if state is None else state["rate"]
         if chosen.scheduler == "script":
             optimizer_state.move_learning_rate(loop.optimizer, self._of_script)
-            return self._of_script.get("float")
-        return base if "float" in self._of_script else None
+            return before, None, 1.0
+        if state is None or not self._restored(loop):
+            return before, None, 1.0
+        return before, state["base"], state["scaled_by"]
+
+    def _restored(self, loop: FitLoop) -> bool:
+        """Return whether the optimizer holds the checkpoint's learning rate; it may not where a resume had to adapt."""
+        exact = self._saved is not None
+        saved = None if exact else loop.resumed_from.read_state()["learning_rate"]
+        return exact or saved == optimizer_state.capture_learning_rate(loop.optimizer)
+
+
+def _state_in(checkpoint: Any, name: str) -> dict[str, Any] | None:
+    """Return a callback's state from a checkpoint; a resume that had to adapt does not hand it out."""
+    encoded = checkpoint.read_state()["callbacks"].get(name)
+    return None if encoded is None else dict(jsonvalue.decode(encoded))
+
+
+def _described(settings: ScalerSettings) -> str:
+    return f"factor {settings.factor:g}, warmup_steps {settings.warmup_steps}, groups {dict(settings.groups)}"
+
+
+def _refuse_a_second(loop: FitLoop) -> None:
+    count = sum(isinstance(callback, WarmLRScaler) for callback in loop.callbacks)
+    if count > 1:
+        raise InvalidArgumentError(
+            "one WarmLRScaler would scale what another has scaled",
+            where="Model.fit(callbacks=)",
+            received=f"{count} WarmLRScaler",
+            expected="one",
+            remedy="multiply the factors, and join the groups",
+        )

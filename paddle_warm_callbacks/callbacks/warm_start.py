@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice, require_number
-from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -63,8 +63,8 @@ class WarmStartCallback(FitCallback):
         self,
         source: Any = None,
         *,
-        run_dir: str | None = None,
-        resume_from: str | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
         head: HeadTransplant | None = None,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
@@ -98,7 +98,9 @@ class WarmStartCallback(FitCallback):
             )
         require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
         self._source = source
-        self._run_dir = None if run_dir is None else proof.run_dir(run_dir)
+        self._run_dir = None
+        if run_dir is not None:
+            self._run_dir = proof.local_directory(run_dir, "WarmStartCallback(run_dir=)")
         self._resume_from = resume_from
         self._head = head
         self._include = None if include is None else compile_patterns(include, "WarmStartCallback(include=)")
@@ -146,7 +148,7 @@ class WarmStartCallback(FitCallback):
         head = self._head
         if head is not None and head.old_labels is None:
             head = head.with_old_labels(_labels_of(source))
-        loop.parent = None if source.manifest is None else digest_of(source.manifest.to_bytes())
+        loop.parent = None if source.manifest is None else source.digest
         return warm_start.warm_start(
             loop.network,
             source.tensors,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Union
 
 from paddle_warm_callbacks.arguments import require_int
 from paddle_warm_callbacks.checkpoint.names import position_of
-from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import lr, parallel, proof
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -52,13 +51,11 @@ class WarmVisualDL(FitCallback):
     # Before the checkpoint of the same step: what a resume goes on from has been logged, and flushed.
     order = 70
 
-    def __init__(self, log_dir: str, *, log_freq: int = 10, histograms: bool = False) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], *, log_freq: int = 10, histograms: bool = False
+    ) -> None:
         super().__init__()
-        if not isinstance(log_dir, str) or not log_dir:
-            raise InvalidArgumentError(
-                "not a directory", where="WarmVisualDL(log_dir)", received=repr(log_dir), expected="a path"
-            )
-        self._directory = Path(proof.run_dir(log_dir))
+        self._directory = proof.local_directory(log_dir, "WarmVisualDL(log_dir)")
         self._log_freq = require_int(log_freq, "WarmVisualDL(log_freq=)", at_least=1)
         self._histograms = histograms
         self._logs: list[Log] = []
@@ -120,7 +117,9 @@ class WarmVisualDL(FitCallback):
 
         def keep(tag: str, step: int) -> bool:
             # Inside an epoch the evaluation of this very step is still to come.
-            return resumed and (step < reached or (step == reached and not (inside_epoch and tag[:5] == "eval/")))
+            return resumed and (
+                step < reached or (step == reached and not (inside_epoch and tag[:5] == "eval/"))
+            )
 
         self._directory.mkdir(parents=True, exist_ok=True)
         self._logs = [JsonlLog(self._directory, keep)]
@@ -158,7 +157,9 @@ class WarmVisualDL(FitCallback):
     def _numbers(self, prefix: str, step: int, logs: Mapping[str, Any]) -> None:
         for name, value in logs.items():
             parts = value if isinstance(value, (list, tuple)) else [value]
-            if name in ("step", "steps", "batch_size") or not all(isinstance(part, (int, float)) for part in parts):
+            if name in ("step", "steps", "batch_size") or not all(
+                isinstance(part, (int, float)) for part in parts
+            ):
                 continue
             for number, part in enumerate(parts):
                 self._scalar(prefix + (name if len(parts) == 1 else f"{name}_{number}"), step, float(part))

@@ -83,10 +83,11 @@ def newest(names: Iterable[str]) -> str | None:
     generations = {name.rpartition(".g")[2] for name in candidates if ".g" in name}
     if all(map(str.isdecimal, generations)):
         suffix = f".g{max(generations, key=int)}" if generations else ""
-        last = [name for name in candidates if name.endswith(suffix)]
-        longest = _PADDED_EPOCH + len(suffix)
-        padded = not any(len(name) > longest or name[_PADDED_STEP:].startswith(_DIGITS) for name in last)
-        greatest = max(last, default="")
+        last = [name[: len(name) - len(suffix)] for name in candidates if name.endswith(suffix)]
+        padded = not any(
+            len(name) > _PADDED_EPOCH or name[_PADDED_STEP:].startswith(_DIGITS) for name in last
+        )
+        greatest = max(last, default="") + suffix
         if padded and position_of(greatest) is not None:
             return greatest
     return next(reversed(in_order(candidates)), None)

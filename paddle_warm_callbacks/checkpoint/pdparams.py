@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Union
 
 import numpy as np
+import numpy.typing as npt
 
 from paddle_warm_callbacks.checkpoint.digests import PIECE_BYTES, Buffer, digest_of, new_digest
 from paddle_warm_callbacks.checkpoint.pickle_reader import read_pickle
@@ -26,7 +27,7 @@ NAME_TABLE = "StructuredToParameterName@@"
 # Protocols 2 and 3 cannot hold a parameter above 1 GiB in one piece; this says how the pieces go together.
 _PIECES = "UnpackBigParamInfor@@"
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[Any]
 PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 import numpy as np
+import numpy.typing as npt
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[Any]
 Spend = Callable[[int], None]
 
 _DEEPEST = 100

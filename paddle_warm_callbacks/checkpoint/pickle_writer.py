@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from paddle_warm_callbacks.checkpoint.digests import Buffer
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -19,7 +20,7 @@ _PROTOCOL = 4
 # Read by every NumPy: 2.x keeps the name for exactly this, 1.x knows no other.
 _NUMPY = "numpy.core.multiarray"
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[Any]
 Write = Callable[[Buffer], Any]
 WriteArray = Callable[[str, Array, Buffer], Any]
 

@@ -1,17 +1,36 @@
-"""URLs of any kind, opened through fsspec, with an error that names the package a scheme needs."""
+"""Where things are: local directories, and URLs of any kind, opened through fsspec."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import fsspec.core
 
-from paddle_warm_callbacks.errors import SourceError
+from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
 
 def is_url(text: str) -> bool:
     """Return whether ``text`` is a URL rather than a path."""
     return "://" in text
+
+
+def local_directory(given: Any, where: str, remedy: str = "") -> Path:
+    """Return a local directory's path, ``~`` expanded; whether it exists is not asked.
+
+    Raises:
+        InvalidArgumentError: ``given`` is no path, empty, or a URL.
+    """
+    if not isinstance(given, (str, os.PathLike)) or not os.fspath(given) or is_url(str(given)):
+        raise InvalidArgumentError(
+            "not a local directory",
+            where=where,
+            received=repr(given),
+            expected='a path, such as "runs/defects"',
+            remedy=remedy,
+        )
+    return Path(given).expanduser()
 
 
 def opened(url: str) -> tuple[Any, str]:

@@ -40,7 +40,9 @@ class Freezer:
         self._users = {name: p.stop_gradient for name, p in self._parameters.items()}
         self.frozen_by_user = frozenset(name for name, frozen in self._users.items() if frozen)
         self._frozen_norms: set[int] = set()
-        self._hooks = [norm.register_forward_pre_hook(self._as_in_evaluation) for norm in self._norms.values()]
+        self._hooks = [
+            norm.register_forward_pre_hook(self._as_in_evaluation) for norm in self._norms.values()
+        ]
 
     def respecting_the_user(self, plan: StagePlan) -> tuple[tuple[str, ...], ...]:
         """Return for each stage of ``plan`` what it trains: a pattern for everything thaws nothing the user froze.
@@ -97,4 +99,6 @@ def _norms(network: Any) -> dict[str, Any]:
 
 def _movable(network: Any) -> dict[str, Any]:
     statistics = {id(getattr(norm, part)) for norm in _norms(network).values() for part in _STATISTICS}
-    return {name: parameter for name, parameter in network.named_parameters() if id(parameter) not in statistics}
+    return {
+        name: parameter for name, parameter in network.named_parameters() if id(parameter) not in statistics
+    }

@@ -126,7 +126,7 @@ class LoaderPosition:
     def _from_own_state(self, loader: Any, restored: State | None) -> Iterator[Any]:
         if restored is not None:
             loader.load_state_dict(restored["loader"])
-        iterator = iter(loader)
+        iterator: Iterator[Any] = iter(loader)
         if restored is not None:
             rng.restore(restored["now"])
         return iterator

@@ -29,16 +29,21 @@ def refuse_parameter_groups(optimizer: Any) -> None:
 class ParameterFactors:
     """Multiply the learning rate of single parameters, for several owners at once.
 
-    Paddle multiplies the global rate by ``param.optimize_attr["learning_rate"]`` in every optimizer; the user's own value
-    of it is one more factor, and is given back.
+    Paddle multiplies the global rate by ``param.optimize_attr["learning_rate"]`` in every optimizer; the user's own
+    value of it is one more factor, and is given back.
 
     Attributes:
+        names: The parameters that have such a factor, by structured name.
         labels: The groups that are told apart when rates are shown: label to structured names.
     """
 
     @classmethod
     def of(cls, loop: FitLoop) -> ParameterFactors:
-        """Return the factors of ``loop``, one for all callbacks."""
+        """Return the factors of ``loop``, one for all callbacks.
+
+        Raises:
+            UnsupportedFitError: The optimizer was built over parameter groups.
+        """
         if loop not in _FACTORS:
             _FACTORS[loop] = cls(loop.network, loop.optimizer)
         return _FACTORS[loop]
@@ -48,17 +53,30 @@ class ParameterFactors:
         self._parameters = {name: p for name, p in network.named_parameters() if hasattr(p, "optimize_attr")}
         self._users = {name: p.optimize_attr["learning_rate"] for name, p in self._parameters.items()}
         self._owners: dict[str, Mapping[str, float]] = {}
-        self.labels: dict[str, tuple[str, ...]] = {"all": tuple(self._parameters)}
+        self.names = tuple(self._parameters)
+        self.labels: dict[str, tuple[str, ...]] = {"all": self.names}
 
     def set(self, owner: str, factors: Mapping[str, float]) -> None:
-        """Let ``owner``'s factors be these, by structured name; names left out have factor 1."""
+        """Let ``owner``'s factors be these, by structured name, from the next step on; names left out have factor 1."""
         self._owners[owner] = dict(factors)
         self._write()
 
     def clear(self, owner: str) -> None:
-        """Take ``owner``'s factors back."""
+        """Take ``owner``'s factors back; without any owner the user's own values are there again."""
         if self._owners.pop(owner, None) is not None:
             self._write()
+
+    def close(self) -> None:
+        """Take every owner's factors back."""
+        self._owners.clear()
+        self._write()
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        """Tell groups apart when rates are shown: structured name to label."""
+        self.labels = {
+            label: tuple(name for name, its in labels.items() if its == label)
+            for label in dict.fromkeys(labels.values())
+        }
 
     def of_first_trainable(self, names: Iterable[str]) -> float:
         """Return the whole factor of the first of ``names`` that is trainable; 0 if none is."""
@@ -75,56 +93,91 @@ class ParameterFactors:
 
 
 class GlobalFactor:
-    """Multiply what ``optimizer.get_lr()`` says, float or scheduler, until closed."""
+    """Multiply what ``optimizer.get_lr()`` says, float or scheduler, until closed.
 
-    def __init__(self, optimizer: Any, base: float | None = None) -> None:
+    A scheduler keeps its identity and its numbers: it gets a subclass of its class, of the same name, whose
+    ``__call__`` multiplies. So ``step()``, ``state_dict()`` and schedules that contain it know nothing of the factor.
+    A float is set anew when the factor changes. Whoever sets the float meanwhile, or replaces the scheduler, is
+    followed: such a float is the scaled rate, for it was most likely made from one; such a scheduler is unscaled.
+
+    Args:
+        optimizer: Its learning rate is a float or a scheduler.
+        base: The unscaled float where the optimizer holds a scaled one already, after a resume; else None.
+        factor: What that was scaled with.
+
+    Attributes:
+        base: The unscaled float; None for a scheduler.
+        factor: The factor in force.
+    """
+
+    def __init__(self, optimizer: Any, base: float | None = None, factor: float = 1.0) -> None:
         self._optimizer = optimizer
-        rate = optimizer._learning_rate
-        self._scheduler = rate if isinstance(rate, LRScheduler) else None
-        if self._scheduler is not None:
-            self._users_class = type(self._scheduler)
-            self._scheduler.__class__ = _scaled(self._users_class)
-            _SCALE[self._scheduler] = 1.0
-            self.base = 1.0
-        else:
-            self.base = float(rate) if base is None else base
-            optimizer.set_lr(self.base)
+        self._scheduler: Any = None
+        self.base: float | None = None
         self.factor = 1.0
+        rate = optimizer._learning_rate
+        if isinstance(rate, LRScheduler):
+            self._take(rate)
+        elif base is None:
+            self.base = self._held = float(rate)
+        else:
+            self.base, self.factor = base, factor
+            self._held = base * factor
 
     def set(self, factor: float) -> None:
-        """Use ``factor`` from the next step on."""
-        if self._scheduler is not None:
-            _SCALE[self._scheduler] = factor
+        """Use ``factor``, above 0, from the next step on."""
+        rate = self._optimizer._learning_rate
+        if isinstance(rate, LRScheduler):
+            if rate is not self._scheduler:
+                self._give_back()
+                self._take(rate)
         else:
-            self._follow_the_user()
+            base = self._unscaled(float(rate))
             if factor != self.factor:
-                self._optimizer.set_lr(self.base * factor)
+                self._optimizer.set_lr(base * factor)
+            self.base, self._held = base, float(self._optimizer.get_lr())
         self.factor = factor
 
     def close(self) -> None:
         """Give the user's learning rate back."""
+        rate = self._optimizer._learning_rate
+        self._give_back()
+        if not isinstance(rate, LRScheduler):
+            base = self._unscaled(float(rate))
+            if base != rate:
+                self._optimizer.set_lr(base)
+        self.factor = 1.0
+
+    def _unscaled(self, rate: float) -> float:
+        if self.base is None:  # a scheduler until now
+            return rate / self.factor
+        return self.base if rate == self._held else rate / self.factor
+
+    def _take(self, scheduler: Any) -> None:
+        self.base = None
+        self._scheduler, self._users_class = scheduler, type(scheduler)
+        scheduler.__class__ = _scaled(self._users_class, self)
+
+    def _give_back(self) -> None:
         if self._scheduler is not None:
             self._scheduler.__class__ = self._users_class
-            _SCALE.pop(self._scheduler, None)
-        else:
-            self._follow_the_user()
-            self._optimizer.set_lr(self.base)
-
-    def _follow_the_user(self) -> None:
-        """Take a float that somebody else has set meanwhile for what it is: the scaled rate."""
-        now = float(self._optimizer.get_lr())
-        if now != self.base * self.factor:
-            self.base = now / self.factor
+            self._scheduler = None
 
 
-_SCALE: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+def _scaled(kind: type, scale: GlobalFactor) -> type:
+    """Return a subclass of ``kind``, a class of schedulers, that passes for it and multiplies by ``scale.factor``."""
 
-
-def _scaled(kind: type) -> type:
     def scaled_call(self: Any) -> Any:
-        return kind.__call__(self) * _SCALE[self]
+        return kind.__call__(self) * scale.factor
 
-    return type(kind.__name__, (kind,), {"__call__": scaled_call, "__qualname__": kind.__qualname__, "__module__": kind.__module__})
+    # No slots, so that an object can change from the one class to the other and back.
+    body = {
+        "__call__": scaled_call,
+        "__slots__": (),
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+    }
+    return type(kind.__name__, (kind,), body)
 
 
 def effective_lr(loop: FitLoop) -> dict[str, float]:

@@ -60,7 +60,12 @@ def native_state(
     native: dict[str, Any] = {}
     masters: dict[str, Any] = {}
     for slot in slots(network, optimizer):
-        (masters if slot.kind == MASTER else native)[slot.key] = arrays[slot.parameter, slot.kind]
+        array = arrays[slot.parameter, slot.kind]
+        if slot.kind == MASTER:
+            # Paddle takes masters as they are loaded, and finds their moments by the name that comes with them.
+            masters[slot.key] = (slot.tensor.name, array)
+        else:
+            native[slot.key] = array
     if masters:
         native["master_weights"] = masters
     if isinstance(optimizer._learning_rate, LRScheduler):
@@ -78,7 +83,7 @@ def key_table(network: Any, optimizer: Any) -> list[tuple[str, str, str]]:
 def by_structured_name(
     native: Mapping[str, Any], table: list[tuple[str, str, str]]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Look a ``.pdopt``'s content up through its :func:`key_table`."""
+    """Look a ``.pdopt``'s content, its names taken off, up through its :func:`key_table`."""
     masters = native.get("master_weights", {})
     return {(parameter, kind): (masters if kind == MASTER else native)[key] for key, parameter, kind in table}
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from paddle_warm_callbacks.checkpoint import urls
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 
@@ -42,14 +43,17 @@ def watch() -> Watch | None:
     return None if told is None else Watch(**json.loads(told))
 
 
-def run_dir(path: str) -> str:
-    """Return where the run of ``path`` writes: there, or, in a watched run, in a directory of its own for ``path``."""
+def local_directory(given: Any, where: str) -> Path:
+    """Return where a run told to write to ``given`` writes: there, or, if it is watched, to a directory of its own.
+
+    Raises:
+        InvalidArgumentError: ``given`` is no local path.
+    """
+    path = urls.local_directory(given, where)
     told = watch()
     if told is None:
         return path
-    return str(
-        Path(told.directory) / "runs" / Path(path).resolve().relative_to("/").as_posix().replace("/", "_")
-    )
+    return Path(told.directory) / "runs" / path.resolve().relative_to("/").as_posix().replace("/", "_")
 
 
 def trace_file(directory: str) -> Path:

@@ -73,6 +73,9 @@ def _kept(data: bytes, keep: Callable[[str, int], bool]) -> Iterator[bytes]:
             return  # torn by a kill: nothing whole follows it
         if end > len(data):
             return
-        if all(value.WhichOneof("one_value") == "meta_data" or keep(value.tag, value.id) for value in record.values):
+        if all(
+            value.WhichOneof("one_value") == "meta_data" or keep(value.tag, value.id)
+            for value in record.values
+        ):
             yield data[position:end]
         position = end

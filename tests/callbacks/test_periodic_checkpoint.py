@@ -23,6 +23,7 @@ from paddle_warm_callbacks import (
     KeepLatest,
     PeriodicCheckpoint,
 )
+from paddle_warm_callbacks.checkpoint.writer import SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
 from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
 
@@ -201,7 +202,12 @@ def test_a_signal_while_data_is_awaited_saves_at_once(tmp_path: Path) -> None:
 
     callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50))
     record = callback._committed
-    callback._committed = lambda event: (record(event), committed.set())[0]  # type: ignore[method-assign]
+
+    def record_and_tell(event: SaveEvent) -> None:
+        record(event)
+        committed.set()
+
+    callback._committed = record_and_tell  # type: ignore[method-assign]
     loader = paddle.io.DataLoader(Slow(), batch_size=4, use_buffer_reader=False)
     losses = Losses()
     model().fit(loader, epochs=3, callbacks=[callback, losses], verbose=0)

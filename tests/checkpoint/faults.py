@@ -26,30 +26,39 @@ class Faults:
         self.operations: list[str] = []
         # What a power cut may take back: files whose bytes, and directories whose names, were not flushed.
         self._unflushed_files: set[Path] = set()
-        self._unflushed_names: dict[Path, list[Callable[[], Any]]] = {}
-        self._paths: dict[int, Path] = {}
+        self._unflushed_names: dict[
+            Path, list[tuple[Path, Path | None]]
+        ] = {}  # in a directory: (new, old or None)
         create = durable.create
 
         def creating(path: Path) -> Any:
             self.count(f"create {path.name}")
             file = create(path)
             self._unflushed_files.add(path)
-            self._unflushed_names.setdefault(path.parent, []).append(lambda: path.unlink(missing_ok=True))
+            self._unflushed_names.setdefault(path.parent, []).append((path, None))
             return _File(self, path, file)
 
         patch.setattr(durable, "create", creating)
         self._patch(patch, os, "rename", self._renamed)
         self._patch(patch, os, "replace", lambda *_: None)
         self._patch(patch, os, "fsync", self._flushed)
-        self._patch(patch, shutil, "rmtree", lambda *_: None)
+        self._patch(patch, shutil, "rmtree", lambda *_: None, first=self._remove_half)
         self._patch(patch, Path, "mkdir", lambda *_: None)
         self._patch(patch, Path, "unlink", lambda *_: None)
 
-    def _patch(self, patch: pytest.MonkeyPatch, owner: Any, name: str, after: Callable[..., None]) -> None:
+    def _patch(
+        self,
+        patch: pytest.MonkeyPatch,
+        owner: Any,
+        name: str,
+        after: Callable[..., None],
+        first: Callable[..., None] = lambda *_: None,
+    ) -> None:
         original = getattr(owner, name)
 
         def counted(*arguments: Any, **options: Any) -> Any:
             self.count(name)
+            first(*arguments)
             result = original(*arguments, **options)
             after(*arguments)
             return result
@@ -67,17 +76,36 @@ class Faults:
         self._unflushed_names.pop(path, None)
 
     def _renamed(self, source: Path, target: Path) -> None:
-        self._unflushed_names.setdefault(target.parent, []).append(
-            lambda: target.exists() and target.rename(source)
-        )
+        """Note a directory's new name, and that what is in it has moved."""
+        self._unflushed_names.setdefault(target.parent, []).append((target, source))
+        self._unflushed_files = {_moved(path, source, target) for path in self._unflushed_files}
+        inside = self._unflushed_names.pop(source, [])
+        if inside:
+            self._unflushed_names[target] = [(_moved(path, source, target), old) for path, old in inside]
+
+    def _remove_half(self, path: Path) -> None:
+        """Stop in the middle of a removal too."""
+        for entry in sorted(Path(path).iterdir())[::2]:
+            os.unlink(entry)  # noqa: PTH108  # Path.unlink counts
+        self.count("rmtree, half done")
 
     def forget_what_was_not_flushed(self) -> None:
         """Leave the disk as a power cut may: unflushed files half there, unflushed names gone."""
         for path in self._unflushed_files:
             if path.exists():
                 os.truncate(path, path.stat().st_size // 2)
-        for undo in [undo for undos in self._unflushed_names.values() for undo in undos][::-1]:
-            undo()
+        for directory in sorted(
+            self._unflushed_names, reverse=True
+        ):  # what is inside before what is around it
+            for new, old in reversed(self._unflushed_names[directory]):
+                if new.exists() and old is None:
+                    new.unlink()
+                elif new.exists() and old is not None:
+                    new.rename(old)
+
+
+def _moved(path: Path, source: Path, target: Path) -> Path:
+    return target / path.name if path.parent == source else path
 
 
 class _File:

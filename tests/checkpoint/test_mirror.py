@@ -111,6 +111,22 @@ def test_another_checkpoint_of_the_same_name_is_replaced(tmp_path: Path, url: st
     assert mirror.download(f"{url}/checkpoints/step-00000001", tmp_path / "back").digest == other.digest
 
 
+def test_a_replacement_that_breaks_off_leaves_no_manifest_beside_mixed_files(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.upload(_commit(tmp_path, 1)[0], url)
+    other = CheckpointStore(tmp_path / "other").commit(contents(1, metrics={"acc": 1.0}))
+    with monkeypatch.context() as patch:
+
+        def failing(*arguments: Any) -> None:
+            raise ConnectionError("lost")
+
+        patch.setattr(_files(url), "put_file", failing)
+        with pytest.raises(ConnectionError):
+            mirror.upload(other, url)
+    assert mirror.list_mirrored(url) == []
+
+
 def test_a_damaged_checkpoint_is_not_uploaded(tmp_path: Path, url: str) -> None:
     checkpoint = _commit(tmp_path, 1)[0]
     (Path(checkpoint.path) / "state.json").write_bytes(b"{}")

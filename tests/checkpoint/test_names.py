@@ -14,7 +14,7 @@ from paddle_warm_callbacks.progress import Progress
 
 _POSITIONS = st.builds(
     Position,
-    st.one_of(st.integers(0, 20), st.integers(99_999_990, 100_000_010), st.integers(0, 10**12)),
+    st.one_of(st.integers(0, 3), st.integers(99_999_990, 100_000_010), st.integers(0, 10**12)),
     st.one_of(st.none(), st.integers(0, 12), st.integers(9_998, 10_001)),
     st.one_of(st.just(0), st.integers(0, 12)),
 )
@@ -37,6 +37,12 @@ def test_order_is_by_generation_then_step_then_epoch(positions: list[Position], 
     expected = [position.name for position in sorted(positions, key=lambda position: position.order)]
     assert names.in_order(mixed) == expected
     assert names.newest(mixed) == (expected[-1] if expected else None)
+
+
+def test_an_epochs_end_is_newer_than_its_last_step_in_every_generation() -> None:
+    for suffix in ("", ".g1"):
+        both = [f"step-00000004{suffix}", f"step-00000004-epoch-0001{suffix}"]
+        assert names.newest(both) == names.in_order(both)[-1] == both[1]
 
 
 @given(_FOREIGN)

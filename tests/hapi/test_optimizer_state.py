@@ -160,7 +160,10 @@ def test_master_weights_are_state() -> None:
     state = captured(net, optimizer)
     assert set(state) == {(name, optimizer_state.MASTER) for name, _ in net.named_parameters()}
     native = optimizer_state.native_state(net, optimizer, state)
-    assert set(native["master_weights"]) == {p.name for p in net.parameters()}
+    masters = optimizer._master_weights
+    assert {key: name for key, (name, _) in native["master_weights"].items()} == {
+        parameter.name: masters[parameter.name].name for parameter in net.parameters()
+    }
     other, fresh = half_precision()
     other.set_state_dict({name: t.numpy() for name, t in net.state_dict().items()})
     restored, reset = optimizer_state.restore(other, fresh, state)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from paddle_warm_callbacks.checkpoint import durable, names, staging
+from paddle_warm_callbacks.checkpoint import durable, names, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.store import pointers
@@ -57,16 +57,9 @@ class CheckpointStore:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        given: object = run_dir
-        if not isinstance(given, (str, os.PathLike)) or not str(given) or "://" in str(given):
-            raise InvalidArgumentError(
-                "not a run directory",
-                where="run_dir",
-                received=repr(run_dir),
-                expected='a local path, such as "runs/defects"',
-                remedy="write to a local directory and copy to a URL with mirror=",
-            )
-        self.run_dir = Path(run_dir).expanduser()
+        self.run_dir = urls.local_directory(
+            run_dir, "run_dir", "write to a local directory and copy to a URL with mirror="
+        )
         self._checkpoints = self.run_dir / CHECKPOINTS
         self._guard = threading.RLock()
         self._generation: int | None = None

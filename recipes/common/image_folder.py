@@ -1,0 +1,122 @@
+"""Images in one folder per class: the data a recipe is pointed at, and the one it makes for its embedded default."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle.vision.datasets import DatasetFolder
+from PIL import Image
+
+from paddle_warm_callbacks.errors import SourceError
+
+_SHARE_FOR_TRAINING = 0.8
+
+
+def write_digits(directory: Path) -> tuple[Path, Path]:
+    """Write scikit-learn's 1,797 scans of handwritten digits as ``{train,val}/<class>/<number>.png``, once.
+
+    The folder appears by a rename, whole or not at all; where it is already there nothing is done.
+
+    Returns:
+        The folders for training and validation.
+    """
+    if not directory.exists():
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        half_written = directory.with_name(f".{directory.name}-being-written")
+        shutil.rmtree(half_written, ignore_errors=True)
+        seen: dict[int, int] = {}
+        per_class = np.bincount(digits.target)
+        for number, (image, label) in enumerate(zip(digits.images, digits.target)):
+            seen[label] = seen.get(label, 0) + 1
+            part = "train" if seen[label] <= _SHARE_FOR_TRAINING * per_class[label] else "val"
+            file = half_written / part / str(label) / f"{number:04d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255 / 16).astype("uint8")).save(file)
+        half_written.rename(directory)
+    return directory / "train", directory / "val"
+
+
+def class_names(folder: Path) -> list[str]:
+    """Return the names of the class folders, sorted: the order of the labels.
+
+    Raises:
+        SourceError: The folder is not there, or has no class folders.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    if not names:
+        raise SourceError(
+            "no classes to train on",
+            where=str(folder),
+            received="no such folder" if not folder.is_dir() else "a folder without folders",
+            expected="one folder per class, with images in it: folder/cat/1.png",
+            remedy="pass data.train=… data.val=…",
+        )
+    return names
+
+
+class ImageFolder(paddle.io.Dataset):  # type: ignore[misc]  # Paddle is untyped
+    """The images of some classes of a folder.
+
+    Yields ``(image: float32 [3, size, size] about 0, label: int64 [1])``.
+
+    Args:
+        folder: One folder per class.
+        classes: Names of the classes to use; their order is the order of the labels.
+        size: Height and width that images are resized to, in pixels.
+        limit: At most so many images of each class; None for all.
+        augment: Shift each image by up to an eighth of its size, at random.
+
+    Raises:
+        SourceError: A class has no images here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        size: int,
+        *,
+        limit: int | None = None,
+        augment: bool = False,
+    ) -> None:
+        super().__init__()
+        missing = sorted(set(classes) - set(class_names(folder)))
+        if missing:
+            raise SourceError(
+                "a class has no images",
+                where=str(folder),
+                received=f"no folder for {', '.join(missing)}",
+                expected=f"folders {', '.join(classes)}",
+                remedy="training and validation need the same classes",
+            )
+        number = {name: index for index, name in enumerate(classes)}
+        taken: dict[str, int] = {}
+        self._samples: list[tuple[str, int]] = []
+        for path, _ in DatasetFolder(str(folder)).samples:
+            name = Path(path).parent.name
+            if name in number and (limit is None or taken.get(name, 0) < limit):
+                taken[name] = taken.get(name, 0) + 1
+                self._samples.append((path, number[name]))
+        self._size = size
+        self._shift = size // 8 if augment else 0
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        path, label = self._samples[index]
+        with Image.open(path) as image:
+            resized = image.convert("RGB").resize((self._size, self._size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(resized, dtype="float32").transpose(2, 0, 1) / 127.5 - 1
+        if self._shift:
+            by = random.randint(-self._shift, self._shift), random.randint(-self._shift, self._shift)
+            pixels = np.roll(pixels, by, axis=(1, 2))
+        return pixels, np.array([label], dtype="int64")

@@ -1,0 +1,228 @@
+"""Teach a ResNet more classes than it knows: the head grows, the backbone thaws in stages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import paddle
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    HeadTransplant,
+    KeepBest,
+    KeepLatest,
+    PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
+    WarmCallbacksError,
+    WarmLRScaler,
+    WarmStartCallback,
+    WarmVisualDL,
+)
+from recipes.common.comparison import by_epoch, show
+from recipes.common.config import load_config
+from recipes.common.image_folder import ImageFolder, class_names, write_digits
+
+TARGET = 0.9
+
+
+@dataclass
+class DataConfig:
+    """Images."""
+
+    train: Optional[str] = None
+    val: Optional[str] = None
+    size: int = 32
+    limit: Optional[int] = 60
+    old_classes: int = 7
+
+
+@dataclass
+class ModelConfig:
+    """Network."""
+
+    arch: str = "resnet50"
+
+
+@dataclass
+class TrainConfig:
+    """Training."""
+
+    epochs: int = 5
+    old_epochs: int = 8
+    batch_size: int = 16
+    seed: int = 0
+    lr: float = 0.001
+    warm_factor: float = 0.2
+
+
+@dataclass
+class RecipeConfig:
+    """The whole recipe; see config.yaml."""
+
+    output: str = "runs/resnet50_head_swap"
+    checkpoint: Optional[str] = None
+    old_labels: Optional[str] = None
+    compare_cold: bool = True
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class OldClassAccuracy(paddle.metric.Metric):  # type: ignore[misc]  # Paddle is untyped
+    """Accuracy on the samples of the classes that the old model knew."""
+
+    def __init__(self, old: list[int]) -> None:
+        super().__init__()
+        self._old = old
+        self.reset()
+
+    def update(self, correct: Any, counted: Any) -> float:
+        self.right += float(np.sum(correct))
+        self.seen += float(np.sum(counted))
+        return self.accumulate()
+
+    def compute(self, scores: Any, label: Any) -> Any:
+        label = label.reshape([-1])
+        counted = sum((label == number).astype("float32") for number in self._old)
+        return (scores.argmax(-1) == label).astype("float32") * counted, counted
+
+    def accumulate(self) -> float:
+        return self.right / max(self.seen, 1.0)
+
+    def reset(self) -> None:
+        self.right = self.seen = 0.0
+
+    def name(self) -> str:
+        return "old_acc"
+
+
+class Recipe:
+    """Three runs, each in a run directory of its own, each resumed if it was interrupted, none done twice."""
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self.config = config
+        self.output = Path(config.output)
+        if config.data.train is None:
+            self.folders = write_digits(self.output / "digits")
+        else:
+            self.folders = Path(config.data.train), Path(config.data.val or config.data.train)
+        self.classes = class_names(self.folders[0])
+
+    def run(self) -> None:
+        """Train the old model if none is given, then the new one from it, then the cold one to compare with."""
+        config, checkpoint = self.config, self.config.checkpoint
+        if checkpoint is None:
+            old = self.classes[: config.data.old_classes]
+            print(f"\n== The old model: {len(old)} classes ({', '.join(old)}), from scratch")
+            self.fit("old", old, config.train.old_epochs, old, [])
+            checkpoint = str(self.output / "old")
+        else:
+            old = self._old_labels() or []
+        print(f"\n== The new model: {len(self.classes)} classes, warm from {checkpoint}")
+        warm = [
+            WarmLRScaler(config.train.warm_factor, warmup_steps=5),
+            StagedUnfreeze(
+                # A new head alone may learn at the cold rate: nothing it knows can be lost yet.
+                [
+                    Stage(0, r"^fc\.", lr_factor=5.0),
+                    Stage(1, r"^layer4\.|^fc\."),
+                    Stage(2, ".*", rewarm_steps=5),
+                ]
+            ),
+        ]
+        self.fit("new", self.classes, config.train.epochs, old, warm, source=checkpoint)
+        columns = {"warm": by_epoch(self.output / "vdl" / "new", "eval/acc")}
+        if old:
+            columns["warm, old classes"] = by_epoch(self.output / "vdl" / "new", "eval/old_acc")
+        if config.compare_cold:
+            print("\n== The same from a cold start, for comparison")
+            self.fit("cold", self.classes, config.train.epochs, old, [])
+            columns["cold"] = by_epoch(self.output / "vdl" / "cold", "eval/acc")
+        show("accuracy after each epoch", columns, TARGET)
+        newest = CheckpointStore(str(self.output / "new")).latest_verified()
+        assert newest is not None
+        print(f"checkpoint: {newest.path}  (paddle.load, or paddle.Model.load('{newest.path}/model'))")
+        print(f"logs:       visualdl --logdir {self.output / 'vdl'} --language en")
+
+    def fit(
+        self,
+        part: str,
+        classes: list[str],
+        epochs: int,
+        old: list[str],
+        more: list[Any],
+        source: str | None = None,
+    ) -> None:
+        """Train one of the runs, or what is left of it."""
+        config = self.config
+        paddle.seed(config.train.seed)
+        np.random.seed(config.train.seed)
+        network = getattr(paddle.vision.models, config.model.arch)(num_classes=len(classes))
+        model = paddle.Model(network)
+        optimizer = paddle.optimizer.AdamW(
+            config.train.lr, parameters=network.parameters(), weight_decay=1e-2
+        )
+        known = [classes.index(name) for name in old if name in classes]
+        metrics = [paddle.metric.Accuracy(), *([OldClassAccuracy(known)] if known else [])]
+        model.prepare(optimizer, paddle.nn.CrossEntropyLoss(), metrics)
+        run_dir = str(self.output / part)
+        start = WarmStartCallback(
+            source, run_dir=run_dir, resume_from="latest", head=self._head(classes, old) if source else None
+        )
+        train, val = (
+            ImageFolder(folder, classes, config.data.size, limit=config.data.limit, augment=number == 0)
+            for number, folder in enumerate(self.folders)
+        )
+        model.fit(
+            train,
+            val,
+            epochs=epochs,
+            batch_size=config.train.batch_size,
+            verbose=1,
+            callbacks=[
+                start,
+                *more,
+                PeriodicCheckpoint(
+                    run_dir,
+                    keep=KeepLatest(1) | KeepBest("acc"),
+                    metadata={"labels": classes, "data": str(self.folders[0]), "config": asdict(config)},
+                ),
+                WarmVisualDL(str(self.output / "vdl" / part), log_freq=5),
+            ],
+        )
+
+    def _head(self, classes: list[str], old: list[str]) -> HeadTransplant | None:
+        """Move rows by label where the old labels are known; a head of other classes is left as it was initialised."""
+        return HeadTransplant("fc", old, classes) if old else None
+
+    def _old_labels(self) -> list[str] | None:
+        """Return the given checkpoint's labels: from the file, else from its metadata; None if neither has them."""
+        config = self.config
+        if config.old_labels is not None:
+            return Path(config.old_labels).read_text(encoding="utf-8").split("\n")[:-1]
+        assert config.checkpoint is not None
+        if not Path(config.checkpoint).is_dir():
+            return None
+        newest = CheckpointStore(config.checkpoint).latest_verified()
+        return None if newest is None else newest.manifest.metadata.get("labels")
+
+
+def main() -> None:
+    """Run the recipe with the command line's overrides."""
+    logging.basicConfig(format="%(message)s")
+    try:
+        Recipe(load_config(RecipeConfig, Path(__file__).with_name("config.yaml"), sys.argv[1:])).run()
+    except WarmCallbacksError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()
