@@ -88,9 +88,10 @@ class StagedUnfreeze(FitCallback):
 
     def _enter(self, loop: FitLoop, index: int) -> None:
         trainable = self._trainable[index]
-        if self.stage_index >= 0:
-            thawed = set(trainable) - set(self._trainable[self.stage_index])
-            optimizer_state.forget(loop.network, loop.optimizer, sorted(thawed))
+        # Forgotten when frozen rather than when thawed: so it follows from the stage alone, wherever a run was resumed.
+        optimizer_state.forget(
+            loop.network, loop.optimizer, sorted(set(self._freezer.names) - set(trainable))
+        )
         self._freezer.apply(trainable, freeze_norm=self._plan.stages[index].freeze_norm)
         self.stage_index = index
         sizes = self._freezer.sizes

@@ -50,6 +50,8 @@ class Losses(paddle.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
+        if self.fail_after == (epoch - 1, STEPS - 1):
+            raise Interrupted
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
         # At the beginning of the step after, so that our tail has seen the step that is failed after.

@@ -1,0 +1,305 @@
+"""What moves in each stage, beside the plan and beside the same fit without it; straight through and resumed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddle_warm_callbacks import (
+    EveryNSteps,
+    InvalidArgumentError,
+    PatternError,
+    PeriodicCheckpoint,
+    Progress,
+    Stage,
+    StagedUnfreeze,
+    UnsupportedFitError,
+    WarmLRScaler,
+    WarmStartCallback,
+)
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.lr import effective_lr
+from paddle_warm_callbacks.plan.stages import StagePlan
+from tests.callbacks.runs import STEPS, Interrupted, Losses, bits, fit
+
+nn = paddle.nn
+BODY = ("body.weight", "body.bias")
+NORM = ("norm.weight", "norm.bias")
+STATISTICS = ("norm._mean", "norm._variance")
+HEAD = ("fc.weight", "fc.bias")
+EVERYTHING = BODY + NORM + HEAD
+
+
+def made(optimizer: str = "Adam", **options: Any) -> paddle.Model:
+    """Return a prepared model whose every parameter has a gradient: a body, a norm, and a head named ``fc``."""
+    paddle.seed(0)
+    network = nn.Sequential(
+        ("body", nn.Linear(3, 5)), ("norm", nn.BatchNorm1D(5)), ("act", nn.Sigmoid()), ("fc", nn.Linear(5, 3))
+    )
+    model = paddle.Model(network)
+    options.setdefault("learning_rate", 0.05)
+    built = getattr(paddle.optimizer, optimizer)(parameters=network.parameters(), **options)
+    model.prepare(built, nn.CrossEntropyLoss(), paddle.metric.Accuracy())
+    return model
+
+
+def values(model: paddle.Model) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in model.network.state_dict().items()}
+
+
+class Moved(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+    """The names of the tensors that each step moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_step: list[set[str]] = []
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        self.before = values(self.model)
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        after = values(self.model)
+        self.by_step.append({name for name in after if after[name] != self.before[name]})
+
+
+class Rates(FitCallback):
+    """The rates each step is made with, by group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_step: list[dict[str, float]] = []
+
+    def step_starting(self, loop: FitLoop) -> None:
+        self.by_step.append(effective_lr(loop))
+
+
+def moved(*callbacks: Any, epochs: int = 2, model: Any = None) -> list[set[str]]:
+    seen = Moved()
+    fit(model or made(), *callbacks, seen, epochs=epochs)
+    return seen.by_step
+
+
+TWO = [Stage(0, "fc"), Stage(1, ".*")]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Adam", "AdamW", "Lamb"])
+def test_frozen_parameters_and_statistics_do_not_move_and_the_rest_does(optimizer: str) -> None:
+    decay = {"weight_decay": 0.1} if optimizer in ("SGD", "Momentum", "AdamW") else {}
+    steps = moved(StagedUnfreeze(TWO), model=made(optimizer, **decay))
+    assert steps[:STEPS] == [set(HEAD)] * STEPS
+    assert steps[STEPS:] == [set(EVERYTHING + STATISTICS)] * STEPS
+    assert moved(model=made(optimizer, **decay)) == [set(EVERYTHING + STATISTICS)] * 2 * STEPS
+
+
+def test_freeze_norm_off_lets_the_statistics_move() -> None:
+    (first, *_) = moved(StagedUnfreeze([Stage(0, "fc", freeze_norm=False)]))
+    assert first == {*HEAD, *STATISTICS}
+
+
+PARTS = {"body": BODY, "norm": NORM, "fc": HEAD, "body|fc": BODY + HEAD, ".*": EVERYTHING, "weight$": None}
+
+
+def names_of(pattern: str) -> set[str]:
+    named = PARTS[pattern]
+    return set(named) if named is not None else {name for name in EVERYTHING if name.endswith("weight")}
+
+
+plans = st.tuples(
+    st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=4),
+    st.booleans(),
+    st.lists(st.integers(1, 4), min_size=3, max_size=3),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(plans)
+def test_each_step_moves_what_the_plan_says(plan: tuple[list[str], bool, list[int]]) -> None:
+    patterns, by_step, gaps = plan
+    starts = [sum(gaps[:number]) if by_step else number for number in range(len(patterns))]
+    stages = [
+        Stage(None, pattern, from_step=start) if by_step else Stage(start, pattern)
+        for start, pattern in zip(starts, patterns)
+    ]
+    for step, found in enumerate(moved(StagedUnfreeze(stages), epochs=4)):
+        at = StagePlan(stages).stage_at(Progress(step, step // STEPS, step % STEPS))
+        trained = names_of(at.stage.trainable[0])
+        expected = trained | (set(STATISTICS) if trained & set(NORM) else set())
+        assert found == expected, (step, at.stage)
+
+
+# Thawed, frozen again and thawed again, with moments in between.
+BACK_AND_FORTH = [
+    Stage(0, "body|fc"),
+    Stage(1, "fc", lr_factor=0.5),
+    Stage(2, ".*", lr_factor=0.1, rewarm_steps=4),
+]
+
+
+@pytest.mark.parametrize("after", [(epoch, step) for epoch in range(4) for step in range(STEPS)][:-1])
+def test_a_run_resumed_in_any_stage_equals_the_uninterrupted_one(
+    tmp_path: Path, after: tuple[int, int]
+) -> None:
+    def callbacks(run_dir: Path) -> list[Any]:
+        return [
+            WarmStartCallback(run_dir=run_dir, resume_from="latest"),
+            StagedUnfreeze(BACK_AND_FORTH),
+            PeriodicCheckpoint(run_dir, save=EveryNSteps(1)),
+        ]
+
+    straight = made()
+    fit(straight, *callbacks(tmp_path / "straight"), epochs=4)
+    with pytest.raises(Interrupted):
+        fit(made(), *callbacks(tmp_path / "run"), Losses(fail_after=after), epochs=4)
+    resumed = made()
+    fit(resumed, *callbacks(tmp_path / "run"), epochs=4)
+    assert bits(resumed) == bits(straight)
+    assert accumulated(resumed) == accumulated(straight)
+
+
+def accumulated(model: paddle.Model) -> dict[tuple[str, str], bytes]:
+    names = {parameter.name: name for name, parameter in model.network.named_parameters()}
+    return {
+        (kind, names[owner]): tensor.numpy().tobytes()
+        for kind, by_owner in model._optimizer._accumulators.items()
+        for owner, tensor in by_owner.items()
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
+def test_what_is_thawed_starts_as_a_fresh_optimizer_does(optimizer: str) -> None:
+    """One step after the thaw, moments and bias correction are those of a first step."""
+
+    def last_step(*stages: Stage) -> dict[tuple[str, str], bytes]:
+        model = made(optimizer, learning_rate=1e-12)  # so that both see the same gradients
+        fit(model, StagedUnfreeze(stages), epochs=2, num_iters=STEPS + 1, shuffle=False)
+        return {
+            (kind, name): value
+            for (kind, name), value in accumulated(model).items()
+            if name in BODY and "pow" in kind
+        }
+
+    thawed = last_step(*TWO)
+    first = made(optimizer, learning_rate=1e-12)
+    fit(first, epochs=1, num_iters=1, shuffle=False)
+    expected = {key: value for key, value in accumulated(first).items() if key[1] in BODY and "pow" in key[0]}
+    assert thawed == expected
+    assert len(expected) == 4
+
+
+def test_clipping_sees_only_what_is_trainable() -> None:
+    """The head moves as far as where the body has no gradient at all, and farther than where all are clipped."""
+
+    def head_after_one_step(*callbacks: Any, stop_body: bool = False) -> Any:
+        clip = nn.ClipGradByGlobalNorm(1e-3)
+        model = made("SGD", grad_clip=clip)
+        if stop_body:
+            for name, parameter in model.network.named_parameters():
+                parameter.stop_gradient = parameter.stop_gradient or name not in HEAD
+        start = model.network.fc.weight.numpy()
+        fit(model, *callbacks, epochs=1, num_iters=1, shuffle=False)
+        return np.abs(model.network.fc.weight.numpy() - start).sum()
+
+    stage = StagedUnfreeze([Stage(0, "fc", freeze_norm=False)])
+    alone = head_after_one_step(stop_body=True)
+    assert head_after_one_step(stage) == alone
+    assert head_after_one_step() < 0.99 * alone
+
+
+def test_decay_chosen_by_parameter_stays_chosen() -> None:
+    def model() -> paddle.Model:
+        return made("AdamW", weight_decay=0.5, apply_decay_param_fun=lambda name: False)
+
+    plain, staged = model(), model()
+    fit(plain, epochs=1)
+    fit(staged, StagedUnfreeze([Stage(0, ".*")]), epochs=1)
+    assert bits(staged) == bits(plain)
+
+
+def test_a_stage_scales_and_warms_the_rate_of_what_it_trains() -> None:
+    rates = Rates()
+    stages = [Stage(0, "fc", lr_factor=2.0), Stage(1, ".*", lr_factor=0.5, rewarm_steps=2)]
+    scaler = WarmLRScaler(0.1, groups={"body|norm": 0.1, "fc": 1.0})
+    fit(made(learning_rate=1.0), scaler, StagedUnfreeze(stages), rates, epochs=2)
+    assert [rate["fc"] for rate in rates.by_step] == pytest.approx([0.2] * 3 + [0.05 / 2, 0.05, 0.05])
+    assert [rate["body|norm"] for rate in rates.by_step] == pytest.approx(
+        [0.0] * 3 + [0.005 / 2, 0.005, 0.005]
+    )
+
+
+def test_what_the_user_froze_stays_his() -> None:
+    model = made()
+    model.network.body.bias.stop_gradient = True
+    steps = moved(
+        StagedUnfreeze([Stage(0, "fc"), Stage(1, ".*"), Stage(2, ".*|body")]), model=model, epochs=2
+    )
+    assert "body.bias" not in set().union(*steps)
+    named = moved(StagedUnfreeze([Stage(0, "fc"), Stage(1, [".*", "body"])]), model=model, epochs=2)
+    assert "body.bias" in named[-1]
+    assert model.network.body.bias.stop_gradient
+
+
+@pytest.mark.parametrize("ends", ["normally", "by an exception"])
+def test_the_network_is_the_users_again(ends: str) -> None:
+    model = made()
+    before = {name: p.stop_gradient for name, p in model.network.named_parameters()}
+    attributes = {
+        name: dict(p.optimize_attr) for name, p in model.network.named_parameters() if name in EVERYTHING
+    }
+    failing = Losses(fail_after=(0, 1) if ends == "by an exception" else None)
+    try:
+        fit(model, StagedUnfreeze([Stage(0, "fc", lr_factor=0.1)]), failing, epochs=1)
+    except Interrupted:
+        assert ends == "by an exception"
+    named = dict(model.network.named_parameters())
+    assert {name: p.stop_gradient for name, p in named.items()} == before
+    assert {name: named[name].optimize_attr for name in attributes} == attributes
+    model.network.train()
+    assert moved(model=model, epochs=1)[0] == set(EVERYTHING + STATISTICS)
+
+
+def test_one_callback_serves_two_fits_and_two_networks() -> None:
+    unfreeze = StagedUnfreeze(TWO)
+    for _ in range(2):
+        assert moved(unfreeze)[0] == set(HEAD)
+
+
+def test_a_pattern_that_names_nothing_is_refused_before_the_first_step() -> None:
+    seen = Moved()
+    with pytest.raises(PatternError, match=r"fc\.weight"):
+        fit(made(), StagedUnfreeze([Stage(0, "fc"), Stage(1, "fc.wieght")]), seen)
+    assert seen.by_step == []
+
+
+def test_stages_are_checked_when_the_callback_is_built() -> None:
+    with pytest.raises(InvalidArgumentError):
+        StagedUnfreeze([Stage(1, "fc")])
+
+
+def test_an_optimizer_over_parameter_groups_is_refused_with_what_does_the_same() -> None:
+    model = made()
+    groups = [{"params": model.network.parameters(), "learning_rate": 0.1}]
+    model.prepare(paddle.optimizer.SGD(0.1, parameters=groups), nn.CrossEntropyLoss())
+    with pytest.raises(UnsupportedFitError, match="WarmLRScaler"):
+        fit(model, StagedUnfreeze(TWO))
+
+
+def test_the_plan_is_a_table_before_and_at_the_start_of_training(caplog: pytest.LogCaptureFixture) -> None:
+    model, unfreeze = made(), StagedUnfreeze(TWO)
+    table = unfreeze.plan(model.network)
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["0", "1"]
+    assert "2 of 6" in table
+    assert "6 of 6" in table
+    assert unfreeze.stage_index == -1
+    with caplog.at_level(logging.INFO, logger="paddle_warm_callbacks"):
+        fit(model, unfreeze, epochs=1)
+    assert table in caplog.text
+    assert unfreeze.stage_index == 0
+    assert unfreeze.trainable_share == pytest.approx(18 / 48)

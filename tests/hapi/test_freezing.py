@@ -1,0 +1,202 @@
+"""What a frozen network does beside the same network unfrozen, and what the user gets back."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+import paddle
+import pytest
+
+from paddle_warm_callbacks import PatternError, Stage
+from paddle_warm_callbacks.hapi.freezing import Freezer, trainable_sizes
+from paddle_warm_callbacks.plan.stages import StagePlan
+
+nn = paddle.nn
+
+NORMS: dict[str, tuple[Callable[..., Any], list[int]]] = {
+    "BatchNorm1D": (lambda **options: nn.BatchNorm1D(3, data_format="NCL", **options), [4, 3, 5]),
+    "BatchNorm2D": (lambda **options: nn.BatchNorm2D(3, **options), [4, 3, 5, 5]),
+    "BatchNorm3D": (lambda **options: nn.BatchNorm3D(3, **options), [4, 3, 2, 5, 5]),
+    "BatchNorm": (lambda **options: nn.BatchNorm(3, **options), [4, 3, 5, 5]),
+}
+
+
+def around(norm: Any) -> Any:
+    paddle.seed(0)
+    return nn.Sequential(("before", nn.Identity()), ("norm", norm), ("after", nn.Identity()))
+
+
+def inputs(shape: list[int], seed: int = 0) -> Any:
+    return paddle.to_tensor(np.random.default_rng(seed).normal(3, 2, shape).astype("float32"))
+
+
+def statistics(net: Any) -> tuple[bytes, bytes]:
+    return net.norm._mean.numpy().tobytes(), net.norm._variance.numpy().tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"use_global_stats": False}], ids=["default", "batch's always"])
+@pytest.mark.parametrize("name", NORMS)
+def test_a_frozen_norm_keeps_its_statistics_and_uses_them(name: str, options: dict[str, Any]) -> None:
+    build, shape = NORMS[name]
+    net = around(build(**options))
+    freezer = Freezer(net)
+    freezer.apply([], freeze_norm=True)
+    net.train()
+    before = statistics(net)
+    net.norm.eval()
+    net.norm._use_global_stats = None if name != "BatchNorm" else True
+    as_evaluated = net.norm(inputs(shape)).numpy()
+    freezer.apply([], freeze_norm=True)
+    net.train()  # as each train_batch does
+    assert net(inputs(shape)).numpy() == pytest.approx(as_evaluated)
+    assert statistics(net) == before
+    freezer.apply(["norm.weight"], freeze_norm=True)
+    net.train()
+    assert not np.allclose(net(inputs(shape)).numpy(), as_evaluated)
+    assert statistics(net) != before
+
+
+def test_freeze_norm_off_lets_the_statistics_of_frozen_norms_move() -> None:
+    net = around(nn.BatchNorm2D(3))
+    freezer = Freezer(net)
+    freezer.apply([], freeze_norm=False)
+    before = statistics(net)
+    net.train()
+    net(inputs([4, 3, 5, 5]))
+    assert statistics(net) != before
+    assert net.norm.weight.stop_gradient
+
+
+def test_the_gradient_through_a_frozen_norm_is_that_of_its_running_statistics() -> None:
+    net = around(nn.BatchNorm2D(3))
+    net.norm._variance.set_value(np.full([3], 4.0, "float32"))
+    freezer = Freezer(net)
+    freezer.apply([], freeze_norm=True)
+    net.train()
+    given = inputs([4, 3, 5, 5])
+    given.stop_gradient = False
+    net(given).sum().backward()
+    assert given.grad.numpy() == pytest.approx(np.full([4, 3, 5, 5], 0.5), rel=1e-4)
+    freezer.close()
+    net.train()
+    given.clear_grad()
+    net(given).sum().backward()
+    assert given.grad.numpy() == pytest.approx(
+        np.zeros([4, 3, 5, 5]), abs=1e-4
+    )  # batch statistics take it out
+
+
+def test_running_statistics_are_never_thawed() -> None:
+    net = around(nn.BatchNorm2D(3))
+    freezer = Freezer(net)
+    assert freezer.names == ("norm.weight", "norm.bias")
+    assert trainable_sizes(net) == {"norm.weight": 3, "norm.bias": 3}
+    (everything,) = freezer.respecting_the_user(StagePlan([Stage(0, ".*")]))
+    freezer.apply(everything, freeze_norm=True)
+    assert {name for name, p in net.named_parameters() if not p.stop_gradient} == {"norm.weight", "norm.bias"}
+    with pytest.raises(PatternError, match="_mean"):
+        freezer.respecting_the_user(StagePlan([Stage(0, "norm._mean")]))
+
+
+@pytest.mark.parametrize("part", ["conv", "fc"])
+def test_a_norm_without_scale_and_shift_goes_with_the_layer_before_it(part: str) -> None:
+    net = nn.Sequential(
+        ("conv", nn.Conv2D(3, 3, 1)),
+        ("norm", nn.BatchNorm2D(3, weight_attr=False, bias_attr=False)),
+        ("flat", nn.Flatten()),
+        ("fc", nn.Linear(3, 2)),
+    )
+    freezer = Freezer(net)
+    freezer.apply([f"{part}.weight"], freeze_norm=True)
+    before = statistics(net)
+    net.train()
+    net(inputs([4, 3, 1, 1]))
+    assert (statistics(net) != before) is (part == "conv")
+
+
+@pytest.mark.parametrize(("trained", "still"), [("weight", "bias"), ("bias", "weight")])
+def test_half_a_batch_norm_can_be_trained(trained: str, still: str) -> None:
+    """Paddle computes the gradients of scale and shift both or not at all, and says nothing."""
+    control = around(nn.BatchNorm2D(3))
+    getattr(control.norm, still).stop_gradient = True
+    control(inputs([4, 3, 5, 5])).square().sum().backward()
+    assert getattr(control.norm, trained).grad is None
+    whole = around(nn.BatchNorm2D(3))
+    whole(inputs([4, 3, 5, 5])).square().sum().backward()
+
+    net = around(nn.BatchNorm2D(3))
+    freezer = Freezer(net)
+    freezer.apply([f"norm.{trained}"], freeze_norm=True)
+    net(inputs([4, 3, 5, 5])).square().sum().backward()
+    assert (
+        getattr(net.norm, trained).grad.numpy().tolist() == getattr(whole.norm, trained).grad.numpy().tolist()
+    )
+    assert getattr(net.norm, still).stop_gradient  # which keeps the optimizer from it
+    freezer.apply(["norm.weight", "norm.bias"], freeze_norm=True)
+    net(inputs([4, 3, 5, 5], seed=1)).square().sum().backward()
+    assert getattr(net.norm, still).grad.numpy().tolist() != getattr(whole.norm, still).grad.numpy().tolist()
+    net.clear_gradients()
+    freezer.apply([f"norm.{trained}"], freeze_norm=True)
+    net(inputs([4, 3, 5, 5])).square().sum().backward()
+    freezer.apply(["norm.weight", "norm.bias"], freeze_norm=True)
+    assert getattr(net.norm, still).grad is None or not getattr(net.norm, still).grad.numpy().any()
+
+
+@pytest.mark.parametrize("norm", [lambda: nn.InstanceNorm2D(3), lambda: nn.GroupNorm(3, 3)])
+def test_instance_and_group_norms_train_behind_frozen_layers(norm: Callable[[], Any]) -> None:
+    net = nn.Sequential(("conv", nn.Conv2D(3, 3, 1)), ("norm", norm()))
+    trained = [name for name, _ in net.named_parameters() if name.startswith("norm")]
+    freezer = Freezer(net)
+    freezer.apply(trained, freeze_norm=True)
+    net(inputs([4, 3, 5, 5])).square().sum().backward()
+    found = {name: p.grad.numpy() for name, p in net.named_parameters() if name in trained}
+    freezer.close()
+    net.clear_gradients()
+    net(inputs([4, 3, 5, 5])).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        if name in trained:
+            assert parameter.grad.numpy().tolist() == found[name].tolist()
+
+
+def test_layers_that_need_no_gradient_get_none() -> None:
+    net = nn.Sequential(("body", nn.Linear(3, 3)), ("fc", nn.Linear(3, 2)))
+    Freezer(net).apply(["fc.weight", "fc.bias"], freeze_norm=True)
+    hidden = net.body(inputs([4, 3]))
+    assert hidden.stop_gradient  # so no backward is computed below it
+    net(inputs([4, 3])).sum().backward()
+    assert net.body.weight.grad is None
+    assert net.fc.weight.grad is not None
+
+
+def test_the_user_gets_everything_back() -> None:
+    net = around(nn.BatchNorm2D(3, use_global_stats=False))
+    net.norm.weight.stop_gradient = True
+    freezer = Freezer(net)
+    freezer.apply([], freeze_norm=True)
+    net.train()
+    net(inputs([4, 3, 5, 5]))
+    freezer.close()
+    assert net.norm.training
+    assert net.norm._use_global_stats is False
+    assert (net.norm.weight.stop_gradient, net.norm.bias.stop_gradient) == (True, False)
+    before = statistics(net)
+    net.train()
+    net(inputs([4, 3, 5, 5]))
+    assert statistics(net) != before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (".*", {"fc.weight", "fc.bias"}),
+        ("body", {"body.weight", "body.bias"}),
+        ("body|fc", {"body.weight", "body.bias", "fc.weight", "fc.bias"}),
+    ],
+)
+def test_what_the_user_froze_stays_so_unless_it_is_named(pattern: str, expected: set[str]) -> None:
+    net = nn.Sequential(("body", nn.Linear(3, 3)), ("fc", nn.Linear(3, 2)))
+    for parameter in net.body.parameters():
+        parameter.stop_gradient = True
+    (trainable,) = Freezer(net).respecting_the_user(StagePlan([Stage(0, pattern)]))
+    assert set(trainable) == expected
