@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from paddle_warm_callbacks.logs.rewriting import rewrite
 
 FILE = "metrics.jsonl"
 
@@ -23,7 +24,7 @@ class JsonlLog:
         path = directory / FILE
         if path.exists():
             kept = [line for line in path.read_bytes().splitlines(keepends=True) if _stays(line, keep)]
-            _replace(path, b"".join(kept))
+            rewrite(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def scalar(self, tag: str, step: int, value: float) -> None:
@@ -54,9 +55,3 @@ def _stays(line: bytes, keep: Callable[[str, int], bool]) -> bool:
         return keep(record["tag"], record["step"])
     except (ValueError, KeyError, TypeError):
         return False  # what a dying process wrote last
-
-
-def _replace(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(data)
-    os.replace(new, path)  # noqa: PTH105  # atomic, and says so

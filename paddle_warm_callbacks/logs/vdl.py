@@ -6,11 +6,12 @@ VisualDL 2.5.3, and held to that by tests that read the file with its own LogRea
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from paddle_warm_callbacks.logs.rewriting import rewrite
 
 FILE = "vdlrecords.run.log"
 _LENGTH = struct.Struct("<Q")
@@ -32,9 +33,7 @@ class VisualDLLog:
 
         path = directory / FILE
         if path.exists():
-            new = path.with_name(".new")  # has no "vdlrecords" in its name, so VisualDL does not look at it
-            new.write_bytes(b"".join(_kept(path.read_bytes(), keep)))
-            os.replace(new, path)  # noqa: PTH105  # atomic, and says so
+            rewrite(path, b"".join(_kept(path.read_bytes(), keep)))
         self._writer = LogWriter(str(directory), file_name=FILE)
 
     def scalar(self, tag: str, step: int, value: float) -> None:

@@ -203,6 +203,7 @@ def test_a_second_fit_is_scaled_as_the_first() -> None:
 
 
 # -- resumed ---------------------------------------------------------------------------------------------------------
+# The control saves too: where Paddle's CPU generator cannot be put back (2.6), saving makes each step draw anew.
 
 
 def saving(run_dir: Path) -> PeriodicCheckpoint:
@@ -262,15 +263,16 @@ def test_without_its_state_a_float_would_be_scaled_twice(tmp_path: Path) -> None
 @pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
 def test_twice_interrupted_it_still_goes_on_to_the_bit(tmp_path: Path, rate: Callable[[], Any]) -> None:
     control, uninterrupted = Said(), made(rate())
-    fit(uninterrupted, a_scaler(), control)
-    interrupt(made(rate()), tmp_path, a_scaler(), after=(0, 1))
-    interrupt(made(rate()), tmp_path, a_scaler(), after=(1, 1))
+    fit(uninterrupted, a_scaler(), saving(tmp_path / "control"), control)
+    run_dir = tmp_path / "run"
+    interrupt(made(rate()), run_dir, a_scaler(), after=(0, 1))
+    interrupt(made(rate()), run_dir, a_scaler(), after=(1, 1))
     said, continued = Said(), made(rate())
-    resume(continued, tmp_path, a_scaler(), said)
+    resume(continued, run_dir, a_scaler(), said)
     assert said.rates == {at: value for at, value in control.rates.items() if at > (1, 1)}
     assert bits(continued) == bits(uninterrupted)
     finished = made(rate())  # the same command once more: nothing is left to train
-    resume(finished, tmp_path, a_scaler())
+    resume(finished, run_dir, a_scaler())
     assert bits(finished) == bits(uninterrupted)
     held = finished._optimizer._learning_rate
     assert held == 0.1 if isinstance(held, float) else type(held) is paddle_lr.StepDecay
@@ -287,12 +289,13 @@ def test_a_plateau_callback_and_the_scaler_resume_to_the_bit(tmp_path: Path, fac
         return WarmLRScaler(factor, warmup_steps=8)
 
     control, uninterrupted = Said(), made(0.1)
-    fit(uninterrupted, scaler(), plateau(), control, eval_data=Points(), epochs=4)
-    failing = Losses(fail_after=(2, 0))
+    saved = saving(tmp_path / "control")
+    fit(uninterrupted, scaler(), plateau(), saved, control, eval_data=Points(), epochs=4)
+    run_dir, failing = tmp_path / "run", Losses(fail_after=(2, 0))
     with pytest.raises(Interrupted):
-        fit(made(0.1), scaler(), plateau(), saving(tmp_path), failing, eval_data=Points(), epochs=4)
+        fit(made(0.1), scaler(), plateau(), saving(run_dir), failing, eval_data=Points(), epochs=4)
     said, continued = Said(), made(0.1)
-    resume(continued, tmp_path, scaler(), plateau(), said, eval_data=Points(), epochs=4)
+    resume(continued, run_dir, scaler(), plateau(), said, eval_data=Points(), epochs=4)
     assert said.rates == {at: value for at, value in control.rates.items() if at > (2, 0)}
     assert bits(continued) == bits(uninterrupted)
     assert control.rates[3, 2] < 0.1 * factor / 2  # control: the plateau did reduce

@@ -1,0 +1,197 @@
+"""What VisualDL shows of a fit, straight through and resumed: the same curves, no step twice, and the texts."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paddle_warm_callbacks import (
+    EveryNEpochs,
+    EveryNSteps,
+    InvalidArgumentError,
+    PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
+    WarmLRScaler,
+    WarmStartCallback,
+    WarmVisualDL,
+)
+from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, fit, model
+
+visualdl = pytest.importorskip("visualdl")
+FILE = "vdlrecords.run.log"
+TIMES = ("checkpoint/seconds", "throughput/")
+
+
+def records(directory: Path) -> list[tuple[str, int, Any]]:
+    """Return (tag, step, value) of every line, but what is a time."""
+    read = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [(r["tag"], r["step"], r["value"]) for r in read if not r["tag"].startswith(TIMES)]
+
+
+def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return tag to points, as VisualDL's reader gives them, but what is a time."""
+    reader = visualdl.LogReader(file_path=str(directory / FILE))
+    tags = [tag.replace("%", "/") for tag in reader.get_tags().get("scalar", [])]
+    return {
+        tag: [(point.id, point.value) for point in reader.get_data("scalar", tag)]
+        for tag in tags
+        if not tag.startswith(TIMES)
+    }
+
+
+def callbacks(directory: Path, save: Any = None, **options: Any) -> list[Any]:
+    return [
+        WarmStartCallback(run_dir=directory / "run", resume_from="latest"),
+        WarmLRScaler(0.5, groups={"fc": 1.0, "body": 0.1}),
+        StagedUnfreeze([Stage(0, "fc"), Stage(2, ".*", lr_factor=0.5)]),
+        PeriodicCheckpoint(directory / "run", save=save or EveryNSteps(2)),
+        WarmVisualDL(directory / "vdl", log_freq=1, **options),
+    ]
+
+
+def test_the_curves_are_what_was_trained_with(tmp_path: Path) -> None:
+    losses = Losses()
+    fit(model(), *callbacks(tmp_path), losses, eval_data=Points(), epochs=3)
+    found = curves(tmp_path / "vdl")
+    expected = [(e * STEPS + s + 1, loss[0]) for (e, s), (loss, _) in sorted(losses.seen.items())]
+    assert found["train/loss"] == pytest.approx([pytest.approx(point) for point in expected])
+    assert [step for step, _ in found["eval/acc"]] == [STEPS, 2 * STEPS, 3 * STEPS]
+    # StepDecay(0.05, 2) steps after each batch; the point of a step is the rate of the step after it, as get_lr says.
+    assert {step for step, _ in found["lr/fc"]} == set(range(1, 3 * STEPS + 1))
+    assert [value for _, value in found["lr/body"]][: 2 * STEPS - 1] == [0.0] * (2 * STEPS - 1)
+    assert found["lr/body"][-1][1] == pytest.approx(found["lr/fc"][-1][1] * 0.1)
+    assert [value for _, value in found["stage/index"]] == [0.0] * 2 * STEPS + [1.0] * STEPS
+    assert found["stage/trainable_share"][0][1] == pytest.approx(18 / 38)
+    sizes = found["checkpoint/bytes"]
+    assert [step for step, _ in sizes][:3] == [2, 4, 6]
+    assert all(value > 100 for _, value in sizes)
+
+
+@pytest.mark.parametrize("after", [(0, 1), (1, 0), (1, 2), (2, 1)])
+@pytest.mark.parametrize("save", [EveryNSteps(2), EveryNEpochs(1)], ids=["by step", "by epoch"])
+def test_a_resumed_run_has_the_curves_of_an_uninterrupted_one(
+    tmp_path: Path, after: tuple[int, int], save: Any
+) -> None:
+    fit(model(), *callbacks(tmp_path / "straight", save), eval_data=Points(), epochs=3)
+    with pytest.raises(Interrupted):
+        fit(model(), *callbacks(tmp_path / "cut", save), Losses(after), eval_data=Points(), epochs=3)
+    fit(model(), *callbacks(tmp_path / "cut", save), eval_data=Points(), epochs=3)
+    assert without_checkpoints(curves(tmp_path / "cut" / "vdl")) == without_checkpoints(
+        curves(tmp_path / "straight" / "vdl")
+    )
+    cut = [record for record in records(tmp_path / "cut" / "vdl") if is_curve(record[0])]
+    straight = [record for record in records(tmp_path / "straight" / "vdl") if is_curve(record[0])]
+    assert sorted(cut) == sorted(straight)
+
+
+def is_curve(tag: str) -> bool:
+    return not tag.startswith(("checkpoint/", "start/"))
+
+
+def without_checkpoints(found: dict[str, Any]) -> dict[str, Any]:
+    return {tag: points for tag, points in found.items() if is_curve(tag)}
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.callbacks.runs import Points, fit, model
+from tests.callbacks.test_warm_visualdl import callbacks, Killer
+fit(model(), *callbacks(Path(sys.argv[1])), *([Killer(int(sys.argv[2]))] if sys.argv[2:] else []),
+    eval_data=Points(), epochs=3)
+"""
+
+
+class Killer(Losses):
+    """Kills its own process at the beginning of a step, counted from the process' first."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        import os
+        import signal
+
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_run_killed_twice_is_one_curve(tmp_path: Path) -> None:
+    def run(directory: Path, *kill_at: str) -> int:
+        command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(directory), *kill_at]
+        return subprocess.run(command, check=False, capture_output=True).returncode
+
+    assert run(tmp_path / "straight") == 0
+    assert run(tmp_path / "cut", "5") == -9
+    assert run(tmp_path / "cut", "3") == -9
+    assert run(tmp_path / "cut") == 0
+    found = without_checkpoints(curves(tmp_path / "cut" / "vdl"))
+    assert found == without_checkpoints(curves(tmp_path / "straight" / "vdl"))
+    assert [step for step, _ in found["train/loss"]] == list(range(1, 3 * STEPS + 1))
+
+
+def test_the_report_and_the_stages_are_texts_of_each_start(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(model(), *callbacks(tmp_path), Losses((1, 1)), epochs=3)
+    fit(model(), *callbacks(tmp_path), epochs=3)
+    texts = {(tag, step): value for tag, step, value in records(tmp_path / "vdl") if tag.startswith("start/")}
+    assert texts["start/report", 0].startswith("cold start")
+    assert "resumed" in texts["start/report", 4]
+    assert "1 of" in texts["start/stages", 0] or "2 of 4" in texts["start/stages", 0]
+
+
+def test_a_run_that_starts_anew_replaces_the_logs(tmp_path: Path) -> None:
+    for _ in range(2):
+        fit(model(), WarmVisualDL(tmp_path, log_freq=1), epochs=1)
+    assert [step for step, _ in curves(tmp_path)["train/loss"]] == list(range(1, STEPS + 1))
+
+
+def test_every_log_freq_th_step_is_logged_by_its_number_in_the_run(tmp_path: Path) -> None:
+    fit(model(), WarmVisualDL(tmp_path, log_freq=2), epochs=3)
+    assert [step for step, _ in curves(tmp_path)["train/loss"]] == [2, 4, 6, 8]
+
+
+def test_histograms_of_what_is_trained(tmp_path: Path) -> None:
+    stages = StagedUnfreeze([Stage(0, "fc")])
+    fit(model(), stages, WarmVisualDL(tmp_path, histograms=True), epochs=2)
+    reader = visualdl.LogReader(file_path=str(tmp_path / FILE))
+    tags = {tag.replace("%", "/") for tag in reader.get_tags()["histogram"]}
+    assert tags == {"parameters/fc.weight", "parameters/fc.bias"}
+    assert [point.id for point in reader.get_data("histogram", "parameters/fc.bias")] == [STEPS, 2 * STEPS]
+
+
+def test_without_visualdl_the_lines_are_written_and_it_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name.partition(".")[0] == "visualdl":
+            raise ImportError("No module named 'visualdl'")
+        return whole(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with caplog.at_level(logging.WARNING, logger="paddle_warm_callbacks"):
+        fit(model(), WarmVisualDL(tmp_path, log_freq=1), epochs=2)
+    monkeypatch.undo()
+    assert caplog.text.count("paddle-warm-callbacks[visualdl]") == 1
+    assert [step for tag, step, _ in records(tmp_path) if tag == "train/loss"] == list(
+        range(1, 2 * STEPS + 1)
+    )
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize("wrong", [{"log_dir": ""}, {"log_dir": 3}, {"log_dir": "x", "log_freq": 0}])
+def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        WarmVisualDL(**wrong)
