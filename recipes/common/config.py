@@ -45,7 +45,7 @@ def load_config(schema: type[Schema], file: Path, arguments: Sequence[str]) -> S
     except OmegaConfBaseException as error:
         raise InvalidArgumentError(
             "the configuration does not fit",
-            where=f"{file} or the command line",
+            where=f"{error.full_key or '(top level)'} in {file} or on the command line",
             received=str(error).splitlines()[0],
             expected=f"the types of {schema.__name__}",
         ) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import sys
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -16,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from paddle_warm_callbacks import (
     CheckpointStore,
     HeadTransplant,
+    InvalidArgumentError,
     KeepBest,
     KeepLatest,
     PeriodicCheckpoint,
@@ -26,11 +29,15 @@ from paddle_warm_callbacks import (
     WarmStartCallback,
     WarmVisualDL,
 )
+from paddle_warm_callbacks.arguments import require_choice, require_int
 from recipes.common.comparison import by_epoch, show
 from recipes.common.config import load_config
 from recipes.common.image_folder import ImageFolder, class_names, write_digits
 
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 TARGET = 0.9
+DIGITS_SIZE, DIGITS_LIMIT = 32, 60  # what two cores train a ResNet50 on in minutes
+IMAGENET_SIZE = 224
 
 
 @dataclass
@@ -39,8 +46,8 @@ class DataConfig:
 
     train: Optional[str] = None
     val: Optional[str] = None
-    size: int = 32
-    limit: Optional[int] = 60
+    size: Optional[int] = None
+    limit: Optional[int] = None
     old_classes: int = 7
 
 
@@ -110,10 +117,30 @@ class Recipe:
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self.output = Path(config.output)
-        if config.data.train is None:
-            self.folders = write_digits(self.output / "digits")
-        else:
-            self.folders = Path(config.data.train), Path(config.data.val or config.data.train)
+        train, val = config.data.train, config.data.val
+        if (train is None) != (val is None):
+            raise InvalidArgumentError(
+                "one folder of images is missing",
+                where="data.train, data.val",
+                received=f"data.train={train}, data.val={val}",
+                expected="both, or neither for the embedded digits",
+            )
+        require_choice(config.model.arch, "model.arch", choices=ARCHITECTURES)
+        counts = {
+            "data.size": config.data.size,
+            "data.limit": config.data.limit,
+            "data.old_classes": config.data.old_classes,
+            "train.epochs": config.train.epochs,
+            "train.old_epochs": config.train.old_epochs,
+            "train.batch_size": config.train.batch_size,
+        }
+        for key, count in counts.items():
+            if count is not None:
+                require_int(count, key, at_least=1)
+        embedded = train is None or val is None
+        self.folders = write_digits(self.output / "digits") if embedded else (Path(train), Path(val))
+        self.size = config.data.size or (DIGITS_SIZE if embedded else IMAGENET_SIZE)
+        self.limit = config.data.limit or (DIGITS_LIMIT if embedded else None)
         self.classes = class_names(self.folders[0])
 
     def run(self) -> None:
@@ -163,8 +190,8 @@ class Recipe:
     ) -> None:
         """Train one of the runs, or what is left of it."""
         config = self.config
-        paddle.seed(config.train.seed)
-        np.random.seed(config.train.seed)
+        for seed in (random.seed, np.random.seed, paddle.seed):
+            seed(config.train.seed)
         network = getattr(paddle.vision.models, config.model.arch)(num_classes=len(classes))
         model = paddle.Model(network)
         optimizer = paddle.optimizer.AdamW(
@@ -178,7 +205,7 @@ class Recipe:
             source, run_dir=run_dir, resume_from="latest", head=self._head(classes, old) if source else None
         )
         train, val = (
-            ImageFolder(folder, classes, config.data.size, limit=config.data.limit, augment=number == 0)
+            ImageFolder(folder, classes, self.size, limit=self.limit, augment=number == 0)
             for number, folder in enumerate(self.folders)
         )
         model.fit(
@@ -217,11 +244,17 @@ class Recipe:
 
 def main() -> None:
     """Run the recipe with the command line's overrides."""
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(
+        format="%(message)s", force=True
+    )  # what Paddle imports has set up a format of its own
+    logging.getLogger("paddle_warm_callbacks").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"paddle\.")  # Paddle's own, about itself
     try:
         Recipe(load_config(RecipeConfig, Path(__file__).with_name("config.yaml"), sys.argv[1:])).run()
     except WarmCallbacksError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted: the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""A recipe's configuration: defaults, file, command line, and what a slip of the pen is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from omegaconf import OmegaConf
+
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from recipes.common.config import load_config
+from recipes.resnet50_head_swap import train
+
+RECIPE = Path(train.__file__).with_name("config.yaml")
+
+
+@dataclass
+class Inner:
+    """A group of keys."""
+
+    epochs: int = 5
+    path: Optional[str] = None  # noqa: UP045 - OmegaConf reads it on Python 3.9 too
+
+
+@dataclass
+class Outer:
+    """A recipe's schema in small."""
+
+    output: str = "runs"
+    train: Inner = field(default_factory=Inner)
+
+
+def load(tmp_path: Path, yaml: str, *arguments: str) -> Outer:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml, encoding="utf-8")
+    return load_config(Outer, file, arguments)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, "output: here\ntrain: {epochs: 7}", "train.epochs=9", "train.path=a=b")
+    assert config == Outer(output="here", train=Inner(epochs=9, path="a=b"))
+    assert load(tmp_path, "output: here") == Outer(output="here")
+
+
+@pytest.mark.parametrize("argument", ["train.epoch=3", "epochs=3", "train.epochs", "train=3", "=3"])
+def test_an_unknown_key_is_told_the_known_ones(tmp_path: Path, argument: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"output, train\.epochs, train\.path") as raised:
+        load(tmp_path, "output: here", argument)
+    assert argument in str(raised.value)
+    assert argument != "train.epoch=3" or "did you mean train.epochs=…?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "arguments"),
+    [("output: here", ["train.epochs=many"]), ("train: {epoch: 3}", []), ("train: {epochs: null}", [])],
+)
+def test_a_wrong_type_or_key_names_the_file_and_the_key(
+    tmp_path: Path, yaml: str, arguments: list[str]
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"config\.yaml") as raised:
+        load(tmp_path, yaml, *arguments)
+    assert "epoch" in str(raised.value)
+
+
+def test_the_file_of_the_recipe_spells_out_every_key_at_its_default() -> None:
+    assert OmegaConf.load(RECIPE) == OmegaConf.structured(train.RecipeConfig)
+
+
+def test_the_keys_that_all_recipes_share_are_there() -> None:
+    shared = ["output", "checkpoint", "data.train", "data.val", "model.arch", "train.epochs"]
+    config = OmegaConf.load(RECIPE)
+    missing = object()
+    for key in [*shared, "train.batch_size", "train.seed", "compare_cold"]:
+        assert OmegaConf.select(config, key, default=missing) is not missing, key
