@@ -30,6 +30,7 @@ from paddle_warm_callbacks import (
     WarmVisualDL,
 )
 from paddle_warm_callbacks.arguments import require_choice, require_int
+from paddle_warm_callbacks.plan.labels import labels_from_lines
 from recipes.common.comparison import by_epoch, show
 from recipes.common.config import load_config
 from recipes.common.image_folder import ImageFolder, class_names, write_digits
@@ -137,10 +138,13 @@ class Recipe:
         for key, count in counts.items():
             if count is not None:
                 require_int(count, key, at_least=1)
-        embedded = train is None or val is None
-        self.folders = write_digits(self.output / "digits") if embedded else (Path(train), Path(val))
-        self.size = config.data.size or (DIGITS_SIZE if embedded else IMAGENET_SIZE)
-        self.limit = config.data.limit or (DIGITS_LIMIT if embedded else None)
+        limit: int | None
+        if train is None or val is None:
+            self.folders, size, limit = write_digits(self.output / "digits"), DIGITS_SIZE, DIGITS_LIMIT
+        else:
+            self.folders, size, limit = (Path(train), Path(val)), IMAGENET_SIZE, None
+        self.size = config.data.size or size
+        self.limit = config.data.limit or limit
         self.classes = class_names(self.folders[0])
 
     def run(self) -> None:
@@ -234,7 +238,15 @@ class Recipe:
         """Return the given checkpoint's labels: from the file, else from its metadata; None if neither has them."""
         config = self.config
         if config.old_labels is not None:
-            return Path(config.old_labels).read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                return list(labels_from_lines(Path(config.old_labels).read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError) as unreadable:
+                raise InvalidArgumentError(
+                    "the old labels cannot be read",
+                    where="old_labels",
+                    received=f"{config.old_labels}: {unreadable}",
+                    expected="a text file with one label a line, in UTF-8",
+                ) from unreadable
         assert config.checkpoint is not None
         if not Path(config.checkpoint).is_dir():
             return None
