@@ -1,0 +1,46 @@
+"""Tests of what a change of the script means for a resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paddle_warm_callbacks.plan.changes import changes
+
+FACTS: dict[str, Any] = {"network": "a", "batch_size": 8, "epochs": 5}
+
+
+def test_the_same_script_has_no_changes() -> None:
+    assert changes(FACTS, dict(FACTS), within_epoch=True) == ()
+
+
+@pytest.mark.parametrize("within_epoch", [True, False])
+@pytest.mark.parametrize(
+    "fact", ["network", "optimizer", "learning_rate", "accumulate_grad_batches", "world_size"]
+)
+def test_what_the_state_belongs_to_breaks_a_resume_anywhere(fact: str, within_epoch: bool) -> None:
+    (change,) = changes({fact: 1}, {fact: 2}, within_epoch=within_epoch)
+    assert change.reason
+    assert change.reason in str(change)
+
+
+@pytest.mark.parametrize("fact", ["batch_size", "dataset_length", "steps_per_epoch", "sampler"])
+def test_what_the_position_counts_in_breaks_a_resume_inside_an_epoch_only(fact: str) -> None:
+    (inside,) = changes({fact: 1}, {fact: 2}, within_epoch=True)
+    (boundary,) = changes({fact: 1}, {fact: 2}, within_epoch=False)
+    assert inside.reason
+    assert boundary.reason is None
+    assert str(boundary) == f"{fact}: 1 when saved, 2 now (harmless)"
+
+
+def test_breaking_changes_come_first_and_each_is_named_with_both_values() -> None:
+    found = changes(FACTS, {"epochs": 9, "network": "b", "batch_size": 8}, within_epoch=True)
+    assert [(change.fact, change.saved, change.current) for change in found] == [
+        ("network", "a", "b"),
+        ("epochs", 5, 9),
+    ]
+
+
+def test_a_fact_that_an_older_checkpoint_lacks_is_not_compared() -> None:
+    assert changes({}, FACTS, within_epoch=True) == ()
