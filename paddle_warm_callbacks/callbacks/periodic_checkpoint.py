@@ -11,6 +11,7 @@ from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
@@ -112,7 +113,11 @@ class PeriodicCheckpoint(FitCallback):
         if resumed is not None:
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
         self._writer = BackgroundWriter(
-            self._store, keep=self._keep, mirror=self._mirror, on_commit=self._committed
+            self._store,
+            keep=self._keep,
+            mirror=self._mirror,
+            on_commit=lambda event: self._committed(loop, event),
+            on_mirrored=lambda name, seconds: self._show(loop, name, seconds_to_mirror=seconds),
         )
         if self._signal is not None:
             self._signal.install(self._save_while_waiting)
@@ -217,9 +222,24 @@ class PeriodicCheckpoint(FitCallback):
         self._seconds_copying = time.monotonic() - began
         self._guarded(lambda: self._writer.submit(contents))
 
-    def _committed(self, event: SaveEvent) -> None:
+    def _committed(self, loop: FitLoop, event: SaveEvent) -> None:
         """Note a commit, with all that training waited for it; on the writer's thread, one commit at a time."""
-        self.events.append(replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying))
+        event = replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying)
+        self.events.append(event)
+        self._show(
+            loop,
+            event.name,
+            seconds_blocked=event.seconds_blocked,
+            seconds_to_durable=event.seconds_to_durable,
+            bytes=event.bytes_written,
+        )
+
+    def _show(self, loop: FitLoop, name: str, **values: float) -> None:
+        position = position_of(name)
+        assert position is not None
+        loop.board.points += [
+            (f"checkpoint/{tag}", position.global_step, value) for tag, value in values.items()
+        ]
 
     def _save_while_waiting(self) -> None:
         """Save at once if a signal comes while training waits for data; called in the thread that reads signals."""

@@ -65,7 +65,10 @@ class StagedUnfreeze(FitCallback):
         self._factors = ParameterFactors.of(loop)
         self._freezer = freezing.Freezer(loop.network)
         self._trainable = self._freezer.respecting_the_user(self._plan)
-        logger.info("stages:\n%s", self._plan.to_text(self._freezer.sizes))
+        stages = self._plan.to_text(self._freezer.sizes)
+        logger.info("stages:\n%s", stages)
+        loop.board.texts["start/stages"] = stages
+        loop.board.hparams["stages"] = len(self._plan.stages)
         self.stage_index = -1
         self.step_starting(loop)
 
@@ -96,6 +99,7 @@ class StagedUnfreeze(FitCallback):
         self.stage_index = index
         sizes = self._freezer.sizes
         self.trainable_share = sum(sizes[name] for name in trainable) / sum(sizes.values())
+        loop.board.measures.update({"stage/index": index, "stage/trainable_share": self.trainable_share})
         logger.info(
             "stage %d: %d tensors, %.1f%% trainable", index, len(trainable), 100 * self.trainable_share
         )

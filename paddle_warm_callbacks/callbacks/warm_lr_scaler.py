@@ -106,6 +106,7 @@ class WarmLRScaler(FitCallback):
         if groups.groups:
             self._factors.label({name: groups.group_of(name) or "others" for name in self._factors.names})
         self._global = lr.GlobalFactor(loop.optimizer, base, scaled_by)
+        loop.board.hparams.update(lr_factor=self._settings.factor, warmup_steps=self._settings.warmup_steps)
         self.step_starting(loop)
         if loop.resumed_from is not None:
             now = float(loop.optimizer.get_lr())

@@ -122,6 +122,12 @@ class WarmStartCallback(FitCallback):
             self.report = RestoreReport("cold")
         loop.report = self.report
         logger.info("%s", self.report.to_text())
+        loop.board.texts["start/report"] = self.report.to_text()
+        loop.board.hparams["start"] = self.report.kind
+        if loop.parent is not None:
+            loop.board.texts["start/lineage"] = (
+                f"{loop.parent}: {self.report.resumed_from or self.report.source}"
+            )
 
     def fit_ready(self, loop: FitLoop) -> None:
         """Remember what callbacks may change in the ``on_epoch_begin`` of an epoch that had already begun."""

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Union
 
 from paddle_warm_callbacks.arguments import require_int
-from paddle_warm_callbacks.checkpoint.names import position_of
+from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import lr, parallel, proof
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.gradients import GradientNorm
 from paddle_warm_callbacks.logs.jsonl import JsonlLog
 from paddle_warm_callbacks.logs.vdl import VisualDLLog
 
@@ -32,16 +33,24 @@ class WarmVisualDL(FitCallback):
 
     Tags: ``train/<metric>``, ``eval/<metric>``, ``lr/<group>`` (with the stage's factor; 0 for a group that is frozen),
     ``stage/index``, ``stage/trainable_share``, ``checkpoint/seconds_blocked``, ``checkpoint/seconds_to_durable``,
-    ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share``; texts ``start/report`` and
-    ``start/stages``.
+    ``checkpoint/seconds_to_mirror``, ``checkpoint/bytes``, ``throughput/steps_per_second``,
+    ``throughput/data_wait_share``, ``train/gradient_norm``; texts ``start/report``, ``start/stages``,
+    ``start/lineage``; and the hyper-parameters, with the last values of the metrics of evaluation (of training, where
+    there is none).
 
     Example:
-        >>> board = WarmVisualDL("runs/defects/vdl")
+        >>> board = WarmVisualDL("runs/defects/vdl", hparams={"augmentation": "flips"})
 
     Args:
-        log_dir: Directory of the run's logs; open it with ``visualdl --logdir <log_dir>``.
+        log_dir: Directory of the run's logs; open it, or the one above to compare runs, with
+            ``visualdl --logdir <log_dir>``.
         log_freq: Global steps between two points of the training curves, at least 1.
         histograms: Log the distribution of each trainable parameter after every epoch.
+        gradient_norm: Log the L2 norm over all gradients, unscaled and not yet clipped, at the optimizer's first step
+            from each logged one on.
+        hparams: Settings by which this run is compared with others: name to number or text. Those that the script
+            hands to ``fit`` and to our callbacks are there without it.
+        texts: Texts to show beside the start's, such as the resolved configuration: name to text.
 
     Raises:
         InvalidArgumentError: A wrong argument, at once.
@@ -52,42 +61,62 @@ class WarmVisualDL(FitCallback):
     order = 70
 
     def __init__(
-        self, log_dir: str | os.PathLike[str], *, log_freq: int = 10, histograms: bool = False
+        self,
+        log_dir: str | os.PathLike[str],
+        *,
+        log_freq: int = 10,
+        histograms: bool = False,
+        gradient_norm: bool = False,
+        hparams: Mapping[str, str | float] | None = None,
+        texts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._directory = proof.local_directory(log_dir, "WarmVisualDL(log_dir)")
         self._log_freq = require_int(log_freq, "WarmVisualDL(log_freq=)", at_least=1)
         self._histograms = histograms
+        self._wants_norm = gradient_norm
+        self._hparams = _mapping(hparams, "hparams", (int, float, str), "number or text")
+        self._texts = _mapping(texts, "texts", (str,), "text")
+        self._norm: GradientNorm | None = None
         self._logs: list[Log] = []
 
     def fit_started(self, loop: FitLoop) -> None:
-        """Open the logs at the position training starts at, and log how it starts."""
+        """Open the logs at the position training starts at."""
         parallel.refuse_many_ranks("WarmVisualDL")
-        step = loop.progress.global_step
         self._open(loop)
-        self._events_seen = {id(saver): len(saver.events) for saver in self._savers(loop)}
-        self._since = (time.monotonic(), step, loop.seconds_awaiting)
-        if loop.report is not None:
-            self._text("start/report", step, loop.report.to_text())
-        for callback in loop.callbacks:
-            if hasattr(callback, "trainable_share"):
-                self._text("start/stages", step, callback.plan(loop.network))
+        self._points_seen = 0
+        self._since = (time.monotonic(), loop.progress.global_step, loop.seconds_awaiting)
+        if self._wants_norm:
+            self._norm = GradientNorm(loop.network, loop.optimizer)
+
+    def fit_ready(self, loop: FitLoop) -> None:
+        """Log how training starts."""
+        for log in self._logs:
+            log.hparams({**loop.board.hparams, **self._hparams}, loop.metric_tags)
+            for tag, text in {**loop.board.texts, **self._texts}.items():
+                log.text(tag, loop.progress.global_step, text)
         self._flush()
+
+    def step_starting(self, loop: FitLoop) -> None:
+        """Ask for the gradient's norm where the step will be logged."""
+        if self._norm is not None and (loop.progress.global_step + 1) % self._log_freq == 0:
+            self._norm.request()
 
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Log every ``log_freq``-th step, by its number in the run."""
         step = loop.progress.global_step
+        norm = None if self._norm is None else self._norm.take()
+        if norm is not None:
+            self._scalar("train/gradient_norm", step, norm)
         if step % self._log_freq:
             return
         self._numbers("train/", step, logs)
         for group, rate in lr.effective_lr(loop).items():
             self._scalar(f"lr/{group}", step, rate)
-        for callback in loop.callbacks:
-            if hasattr(callback, "trainable_share"):
-                self._scalar("stage/index", step, callback.stage_index)
-                self._scalar("stage/trainable_share", step, callback.trainable_share)
+        for tag, value in loop.board.measures.items():
+            self._scalar(tag, step, value)
         self._throughput(loop, step)
-        self._checkpoints(loop)
+        self._points(loop)
         self._flush()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
@@ -98,15 +127,17 @@ class WarmVisualDL(FitCallback):
             for name, parameter in loop.network.named_parameters():
                 if not parameter.stop_gradient:
                     for log in self._logs:
-                        if isinstance(log, VisualDLLog):
-                            log.histogram(f"parameters/{name}", step, parameter.numpy().ravel())
-        self._checkpoints(loop)
+                        log.histogram(f"parameters/{name}", step, parameter.numpy().ravel())
+        self._points(loop)
         self._flush()
 
     def fit_closed(self, loop: FitLoop) -> None:
         """Log the last checkpoints, and close the files."""
+        if self._norm is not None:
+            self._norm.close()
+            self._norm = None
         if self._logs:
-            self._checkpoints(loop)
+            self._points(loop)
         for log in self._logs:
             log.close()
         self._logs = []
@@ -132,20 +163,11 @@ class WarmVisualDL(FitCallback):
                 missing,
             )
 
-    def _savers(self, loop: FitLoop) -> list[Any]:
-        return [callback for callback in loop.callbacks if hasattr(callback, "preempted_by")]
-
-    def _checkpoints(self, loop: FitLoop) -> None:
-        for saver in self._savers(loop):
-            seen = self._events_seen[id(saver)]
-            events = saver.events[seen:]
-            self._events_seen[id(saver)] = seen + len(events)
-            for event in events:
-                position = position_of(event.name)
-                assert position is not None
-                self._scalar("checkpoint/seconds_blocked", position.global_step, event.seconds_blocked)
-                self._scalar("checkpoint/seconds_to_durable", position.global_step, event.seconds_to_durable)
-                self._scalar("checkpoint/bytes", position.global_step, event.bytes_written)
+    def _points(self, loop: FitLoop) -> None:
+        points = loop.board.points[self._points_seen :]
+        self._points_seen += len(points)
+        for tag, step, value in points:
+            self._scalar(tag, step, value)
 
     def _throughput(self, loop: FitLoop, step: int) -> None:
         now, (then, steps, awaited) = time.monotonic(), self._since
@@ -168,10 +190,21 @@ class WarmVisualDL(FitCallback):
         for log in self._logs:
             log.scalar(tag, step, float(value))
 
-    def _text(self, tag: str, step: int, text: str) -> None:
-        for log in self._logs:
-            log.text(tag, step, text)
-
     def _flush(self) -> None:
         for log in self._logs:
             log.flush()
+
+
+def _mapping(given: Any, argument: str, kinds: tuple[type, ...], expected: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(
+        isinstance(name, str) and isinstance(value, kinds) for name, value in given.items()
+    ):
+        return dict(given)
+    raise InvalidArgumentError(
+        f"not {argument}",
+        where=f"WarmVisualDL({argument}=)",
+        received=repr(given),
+        expected=f"a mapping from name to {expected}",
+    )

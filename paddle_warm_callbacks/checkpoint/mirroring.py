@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 
 from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
@@ -24,17 +26,21 @@ class MirrorThread:
 
     Args:
         url: The mirror's root: any fsspec URL.
+        on_copied: Called with the name of each checkpoint that has arrived and the seconds since it was submitted, on
+            the mirror's thread; must be quick.
 
     Attributes:
         passed_over: Checkpoints that were replaced by newer ones before their upload began.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_copied: Callable[[str, float], None] | None = None) -> None:
         self._url = url
+        self._on_copied = on_copied
         self.passed_over = 0
         self._changed = threading.Condition()
         # These are read and written under the condition.
         self._waiting: Checkpoint | None = None
+        self._submitted = 0.0
         self._uploading: Checkpoint | None = None
         self._failure: CheckpointWriteError | None = None
         self._closing = False
@@ -46,7 +52,7 @@ class MirrorThread:
             if self._waiting is not None:
                 self.passed_over += 1
                 logger.info("%s is not mirrored: %s overtook it", self._waiting.name, checkpoint.name)
-            self._waiting = checkpoint
+            self._waiting, self._submitted = checkpoint, time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="checkpoint-mirror", daemon=True)
                 self._thread.start()
@@ -80,8 +86,11 @@ class MirrorThread:
                 if self._waiting is None:
                     return
                 checkpoint, self._waiting = self._waiting, None
+                submitted = self._submitted
                 self._uploading = checkpoint
             failure = self._upload(checkpoint)
+            if failure is None and self._on_copied is not None:
+                self._on_copied(checkpoint.name, time.monotonic() - submitted)
             with self._changed:
                 self._uploading = None
                 self._failure = failure

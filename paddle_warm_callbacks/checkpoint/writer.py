@@ -55,6 +55,8 @@ class BackgroundWriter:
         keep: What stays after each commit; None: everything.
         mirror: URL that each committed checkpoint is copied to; None: no copies. See :class:`MirrorThread`.
         on_commit: Called with a :class:`SaveEvent` after each commit, on the writer's thread; must be quick.
+        on_mirrored: Called with each name that has arrived at the mirror, and the seconds since its commit, on the
+            mirror's thread; must be quick.
 
     Attributes:
         waited: How many ``submit`` calls had to wait for the checkpoint before theirs.
@@ -67,10 +69,11 @@ class BackgroundWriter:
         keep: RetentionPolicy | None = None,
         mirror: str | None = None,
         on_commit: Callable[[SaveEvent], None] | None = None,
+        on_mirrored: Callable[[str, float], None] | None = None,
     ) -> None:
         self._store = store
         self._keep = keep
-        self._mirror = None if mirror is None else MirrorThread(mirror)
+        self._mirror = None if mirror is None else MirrorThread(mirror, on_mirrored)
         self._on_commit = on_commit
         self.waited = 0
         self._changed = threading.Condition()

@@ -22,6 +22,7 @@ from paddle.hapi.callbacks import CallbackList
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import gate, rng
+from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.progress import Progress
 
@@ -68,6 +69,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
         stopping: True once :meth:`stop_now` was called.
         report: What the start restored, once ``WarmStartCallback`` has acted; else None.
+        board: What callbacks have to show.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         resumed_from: The checkpoint that was resumed, or None.
         awaiting_batch: True while training waits for a batch.
@@ -95,6 +97,9 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self._in_step = False
         self.accumulate = int(fit_locals["accumulate_grad_batches"])
         self.steps_per_epoch: int | None = model._len_data_loader(self.train_loader)
+        self.board = Board.of_script(
+            self.optimizer, self.train_loader, epochs=self.epochs, accumulate=self.accumulate
+        )
         self._eval_freq = int(fit_locals["eval_freq"]) if fit_locals["do_eval"] else None
         self._eval_loader = fit_locals["eval_loader"]
         self._users_eval_init: tuple[Any, Any] | None = None
@@ -158,6 +163,12 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         shared = paddle.Model._run_one_epoch.__defaults__[0]
         assert isinstance(shared, dict)
         return shared
+
+    @property
+    def metric_tags(self) -> list[str]:
+        """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
+        prefix = "train/" if self._eval_freq is None else "eval/"
+        return [prefix + name for name in self.model._metrics_name()]
 
     @property
     def window_open(self) -> bool:

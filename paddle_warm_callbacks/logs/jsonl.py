@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,13 @@ class JsonlLog:
         """Log one text."""
         self._write({"tag": tag, "step": step, "value": text})
 
+    def hparams(self, settings: Mapping[str, str | float], metrics: Sequence[str]) -> None:
+        """Log the run's settings, and by which of its scalars runs are to be compared."""
+        self._write({"tag": "hparams", "step": 0, "value": {**settings, "metrics": list(metrics)}})
+
+    def histogram(self, tag: str, step: int, values: Any) -> None:
+        """Leave it out: a line is no place for a distribution."""
+
     def flush(self) -> None:
         """Hand what was logged to the operating system: a killed process loses none of it."""
         self._file.flush()
@@ -52,6 +59,7 @@ def _stays(line: bytes, keep: Callable[[str, int], bool]) -> bool:
         return False
     try:
         record = json.loads(line)
-        return keep(record["tag"], record["step"])
+        # Hyper-parameters are those of the process that is starting.
+        return record["tag"] != "hparams" and keep(record["tag"], record["step"])
     except (ValueError, KeyError, TypeError):
         return False  # what a dying process wrote last

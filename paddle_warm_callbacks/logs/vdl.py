@@ -6,8 +6,9 @@ VisualDL 2.5.3, and held to that by tests that read the file with its own LogRea
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ class VisualDLLog:
         self._writer.add_scalar(tag, value, step)
 
     def text(self, tag: str, step: int, text: str) -> None:
-        """Log one text."""
-        self._writer.add_text(tag, text, step)
+        """Log one text; its page collapses white space, so lines end in a paragraph sign there, and cells in a bar."""
+        lines = (re.sub(r"\s{2,}", " | ", line.strip()) for line in text.splitlines() if line.strip(" -"))
+        self._writer.add_text(tag, " ¶ ".join(lines), step)
+
+    def hparams(self, settings: Mapping[str, str | float], metrics: Sequence[str]) -> None:
+        """Log the run's settings, to be compared with other runs' by the last values of the scalars named."""
+        self._writer.add_hparams(dict(settings), list(metrics))
 
     def histogram(self, tag: str, step: int, values: Any) -> None:
         """Log the distribution of an array's values."""
@@ -72,9 +78,13 @@ def _kept(data: bytes, keep: Callable[[str, int], bool]) -> Iterator[bytes]:
             return  # torn by a kill: nothing whole follows it
         if end > len(data):
             return
-        if all(
-            value.WhichOneof("one_value") == "meta_data" or keep(value.tag, value.id)
-            for value in record.values
-        ):
+        if all(_stays(value, keep) for value in record.values):
             yield data[position:end]
         position = end
+
+
+def _stays(value: Any, keep: Callable[[str, int], bool]) -> bool:
+    kind = value.WhichOneof("one_value")
+    if kind == "hparam":
+        return False  # of the process before; only the first in a file is shown
+    return kind == "meta_data" or keep(value.tag, value.id)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from paddle_warm_callbacks import (
+    CheckpointStore,
     EveryNEpochs,
     EveryNSteps,
     InvalidArgumentError,
@@ -93,7 +94,7 @@ def test_a_resumed_run_has_the_curves_of_an_uninterrupted_one(
 
 
 def is_curve(tag: str) -> bool:
-    return not tag.startswith(("checkpoint/", "start/"))
+    return not tag.startswith(("checkpoint/", "start/", "hparams"))
 
 
 def without_checkpoints(found: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +192,112 @@ def test_without_visualdl_the_lines_are_written_and_it_says_so_once(
     assert not (tmp_path / FILE).exists()
 
 
-@pytest.mark.parametrize("wrong", [{"log_dir": ""}, {"log_dir": 3}, {"log_dir": "x", "log_freq": 0}])
+def compared(log_dir: Path) -> list[dict[str, Any]]:
+    """Return the runs as VisualDL's server gives them to its page of hyper-parameters."""
+    from visualdl.reader.reader import LogReader
+    from visualdl.server import lib
+
+    # The reader keeps what other readers of the process have read.
+    return [run for run in lib.get_hparam_list(LogReader(str(log_dir))) if str(log_dir) in run["name"]]
+
+
+def test_runs_are_compared_by_settings_and_last_metrics(tmp_path: Path) -> None:
+    for name, factor in (("low", 0.1), ("high", 0.5)):
+        board = WarmVisualDL(tmp_path / name, hparams={"augmentation": "flips"})
+        fit(model(), WarmLRScaler(factor), board, eval_data=Points(), epochs=2)
+    runs = {Path(run["name"]).name: run for run in compared(tmp_path)}
+    assert set(runs) == {"low", "high"}
+    settings = runs["low"]["hparams"]
+    assert settings.pop("lr_factor") == pytest.approx(0.1)
+    assert settings.pop("learning_rate") == pytest.approx(0.05)
+    assert settings == {
+        "optimizer": "Adam",
+        "epochs": 2,
+        "accumulate": 1,
+        "batch_size": 4,
+        "warmup_steps": 0,
+        "augmentation": "flips",
+    }
+    last = curves(tmp_path / "low")
+    assert runs["low"]["metrics"] == {tag: last[tag][-1][1] for tag in ("eval/loss", "eval/acc")}
+
+
+def test_a_resumed_run_has_the_settings_of_its_last_process_and_once(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(model(), *callbacks(tmp_path), Losses((1, 1)), epochs=3)
+    fit(model(), *callbacks(tmp_path), epochs=5)
+    (run,) = compared(tmp_path / "vdl")
+    assert run["hparams"]["epochs"] == 5
+    assert run["hparams"]["start"] == "resume"
+    assert set(run["metrics"]) == {"train/loss", "train/acc"}
+    assert [tag for tag, _, _ in records(tmp_path / "vdl")].count("hparams") == 1
+
+
+def test_the_gradients_norm_is_a_curve_of_its_own_and_survives_a_restart(tmp_path: Path) -> None:
+    def watched(directory: Path) -> list[Any]:
+        return callbacks(directory, gradient_norm=True)
+
+    fit(model(), *watched(tmp_path / "straight"), epochs=3)
+    with pytest.raises(Interrupted):
+        fit(model(), *watched(tmp_path / "cut"), Losses((1, 1)), epochs=3)
+    fit(model(), *watched(tmp_path / "cut"), epochs=3)
+    found = curves(tmp_path / "straight" / "vdl")["train/gradient_norm"]
+    assert [step for step, _ in found] == list(range(1, 3 * STEPS + 1))
+    assert all(value > 0 for _, value in found)
+    assert found == curves(tmp_path / "cut" / "vdl")["train/gradient_norm"]
+    fit(model(), *callbacks(tmp_path / "without"), epochs=1)
+    assert "train/gradient_norm" not in curves(tmp_path / "without" / "vdl")
+
+
+def test_an_accumulation_windows_norm_is_logged_at_its_end(tmp_path: Path) -> None:
+    board = WarmVisualDL(tmp_path, log_freq=2, gradient_norm=True)
+    fit(model(), board, epochs=2, accumulate_grad_batches=3)
+    assert [step for step, _ in curves(tmp_path)["train/gradient_norm"]] == [3, 6]
+
+
+def test_the_mirrors_lag_is_shown(tmp_path: Path) -> None:
+    saver = PeriodicCheckpoint(tmp_path / "run", mirror=f"memory://{tmp_path}/mirror")
+    fit(model(), saver, WarmVisualDL(tmp_path / "vdl"), epochs=1)
+    reader = visualdl.LogReader(file_path=str(tmp_path / "vdl" / FILE))
+    (point,) = reader.get_data("scalar", "checkpoint/seconds_to_mirror")
+    assert point.id == STEPS
+    assert point.value > 0
+
+
+def test_texts_of_the_user_stand_beside_ours_and_keep_their_lines_apart(tmp_path: Path) -> None:
+    board = WarmVisualDL(tmp_path, texts={"config": "lr:    0.1\n\nepochs:  3\n"})
+    fit(model(), WarmStartCallback(), StagedUnfreeze([Stage(0, "fc")]), board, epochs=1)
+    reader = visualdl.LogReader(file_path=str(tmp_path / FILE))
+    texts = {
+        tag.replace("%", "/"): reader.get_data("text", tag)[0].text.encoded_text_string
+        for tag in reader.get_tags()["text"]
+    }
+    assert texts["config"] == "lr: | 0.1 ¶ epochs: | 3"
+    assert "¶ 0 | fc | 2 of 4 |" in texts["start/stages"]
+    assert ("config", 0, "lr:    0.1\n\nepochs:  3\n") in records(tmp_path)
+
+
+def test_the_lineage_names_the_checkpoint_that_was_started_from(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(tmp_path / "old"), epochs=1)
+    fit(model(), WarmStartCallback(str(tmp_path / "old")), WarmVisualDL(tmp_path / "vdl"), epochs=1)
+    newest = CheckpointStore(str(tmp_path / "old")).latest_verified()
+    assert newest is not None
+    (lineage,) = [value for tag, _, value in records(tmp_path / "vdl") if tag == "start/lineage"]
+    assert newest.digest in lineage
+    assert str(tmp_path / "old") in lineage
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"log_dir": ""},
+        {"log_dir": 3},
+        {"log_dir": "x", "log_freq": 0},
+        {"log_dir": "x", "hparams": {"sizes": [1]}},
+        {"log_dir": "x", "hparams": 3},
+        {"log_dir": "x", "texts": {"config": 3}},
+    ],
+)
 def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         WarmVisualDL(**wrong)
