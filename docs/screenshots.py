@@ -1,4 +1,4 @@
-"""Make the pictures of README and docs: the recipe, killed twice and run again, as VisualDL shows it.
+"""Make the picture in README: the recipe, killed twice and run again, as VisualDL shows it.
 
 ``python docs/screenshots.py`` trains it anew, in minutes; needs Chromium and its driver on the machine, and the
 package's ``browser`` extra.
@@ -92,7 +92,7 @@ def scalars(address: str, run: str, tag: str) -> list[tuple[int, float]]:
 
 
 @contextmanager
-def browser(width: int = 1440, height: int = 1000) -> Iterator[Any]:
+def browser(width: int = 1200, height: int = 1080) -> Iterator[Any]:
     """Yield a headless Chromium of the machine, as a Selenium driver."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
@@ -128,19 +128,13 @@ def show_scalars(driver: Any, address: str, tags: str) -> list[Any]:
 
 
 def main() -> None:
-    """Write docs/images/visualdl.png and docs/images/hparams.png."""
+    """Write docs/images/visualdl.png."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "head_swap"
         train_with_kills(output)
         with served(output / "vdl") as address, browser() as driver:
             show_scalars(driver, address, "train/loss|eval/acc|lr/all|trainable_share")
             driver.save_screenshot(str(IMAGES / "visualdl.png"))
-            driver.get(f"{address}/hyper-parameter")
-            WebDriverWait(driver, _SECONDS).until(
-                lambda d: "learning_rate" in d.find_element(By.TAG_NAME, "body").text
-            )
-            time.sleep(2.0)
-            driver.save_screenshot(str(IMAGES / "hparams.png"))
 
 
 def _wait_for(address: str) -> None:

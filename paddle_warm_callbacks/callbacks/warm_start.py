@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paddle_warm_callbacks.arguments import require_choice, require_number
+from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -45,6 +45,9 @@ class WarmStartCallback(FitCallback):
         min_loaded: A warm start that would fill a smaller share of the network's elements (0 to 1) is an error.
         on_change: What to do when the script is not what it was and an exact resume is impossible: ``"raise"``, or
             ``"adapt"``: load what fits by name and repeat the interrupted epoch from its first step.
+        seed_samples: Draw each training sample with generators (Python's and NumPy's; in workers Paddle's too) seeded
+            from this number, the epoch and the sample's index. A resume is exact without it; with it an augmentation
+            depends on nothing else, and stays the same when ``num_workers`` changes. At least 0; None: not seeded.
 
     Attributes:
         report: After ``fit`` has begun, a :class:`RestoreReport`: what was loaded, transplanted, skipped, and why.
@@ -55,6 +58,7 @@ class WarmStartCallback(FitCallback):
         CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
         NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
         ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
+        UnsupportedFitError: In ``fit``: ``seed_samples``, and a loader without indices.
     """
 
     order = 0
@@ -71,6 +75,7 @@ class WarmStartCallback(FitCallback):
         rename: Mapping[str, str] | None = None,
         min_loaded: float = 0.5,
         on_change: str = "raise",
+        seed_samples: int | None = None,
     ) -> None:
         super().__init__()
         if resume_from in ("latest", "best") and run_dir is None:
@@ -108,11 +113,16 @@ class WarmStartCallback(FitCallback):
         self._rename = rename
         self._min_loaded = float(min_loaded)
         self._on_change = on_change
+        self._seed_samples = seed_samples
+        if seed_samples is not None:
+            require_int(seed_samples, "WarmStartCallback(seed_samples=)", at_least=0)
         self._held: dict[str, Any] | None = None
         self.report: RestoreReport | None = None
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Restore what there is; runs once every callback has had its ``on_train_begin``."""
+        if self._seed_samples is not None:
+            loop.position.seed_samples(self._seed_samples)
         checkpoint = self._checkpoint()
         if checkpoint is not None:
             self.report = resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
@@ -123,7 +133,6 @@ class WarmStartCallback(FitCallback):
         loop.report = self.report
         logger.info("%s", self.report.to_text())
         loop.board.texts["start/report"] = self.report.to_text()
-        loop.board.hparams["start"] = self.report.kind
         if loop.parent is not None:
             loop.board.texts["start/lineage"] = (
                 f"{loop.parent}: {self.report.resumed_from or self.report.source}"

@@ -268,7 +268,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         if self.reseed_from is not None:
             rng.reseed(self.reseed_from, _EPOCH, self.progress.epoch)
         unpositioned = self._position is None and first == 0
-        batches = iter(loader if unpositioned else self.position.batches(loader, first))
+        batches = iter(loader if unpositioned else self.position.batches(loader, self.progress.epoch, first))
         ended = False
         try:
             for step, data in enumerate(self._awaited(batches), first):

@@ -16,8 +16,10 @@ from typing import Any, Callable, Optional
 from paddle.io import DataLoader, IterableDataset
 from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
 
+from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import attributes, rng
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
+from paddle_warm_callbacks.hapi.sample_seeds import SeededSamples
 
 State = dict[str, Any]
 WorkerInit = Optional[Callable[[int], Any]]
@@ -31,6 +33,7 @@ class LoaderPosition:
         loader: What fit iterates.
 
     Attributes:
+        sample_seed: What :meth:`seed_samples` was given, or None.
         how: In words, how a position in the middle of an epoch is found again; for reports.
     """
 
@@ -44,6 +47,8 @@ class LoaderPosition:
         self._underway = False
         self._recording: RecordingSampler | None = None
         self._worker_init_wrappers: list[WorkerInitWrapper] = []
+        self.sample_seed: int | None = None
+        self._seeded: SeededSamples | None = None
         self._initial = self._sampler_attributes()
         if self._own_state:
             self.how = "the loader's own state_dict"
@@ -84,8 +89,29 @@ class LoaderPosition:
             self._restore_sampler(state["sampler"])
         self._restored = {**state, "step_in_epoch": step_in_epoch}
 
-    def batches(self, loader: Any, first: int) -> Iterable[Any]:
-        """Iterate one epoch of ``loader`` from its batch ``first`` on: fit's stand-in for the loader itself."""
+    def seed_samples(self, seed: int) -> None:
+        """Draw each sample with generators seeded from ``seed``, the epoch and its index.
+
+        Raises:
+            UnsupportedFitError: The loader has no indices.
+        """
+        if not self._indexed:
+            raise UnsupportedFitError(
+                "these samples have no index to be seeded by",
+                where="WarmStartCallback(seed_samples=)",
+                received=f"a {type(getattr(self._loader, 'dataset', self._loader)).__name__}",
+                expected="a DataLoader over a map-style dataset, with a batch sampler",
+                remedy="leave seed_samples out, or let the dataset seed itself",
+            )
+        self.sample_seed = seed
+        self._seeded = SeededSamples(self._loader.dataset, seed)
+        self._end_persistent_workers()  # of an earlier fit: they hold the dataset without seeds
+        self.how = "index work only, every sample seeded by its epoch and index"
+
+    def batches(self, loader: Any, epoch: int, first: int) -> Iterable[Any]:
+        """Iterate ``epoch`` of ``loader`` from its batch ``first`` on: fit's stand-in for the loader itself."""
+        if self._seeded is not None:
+            self._seeded.begin_epoch(epoch)
         restored, self._restored = self._restored, None
         if restored is not None and restored["exhausted"]:
             self._restored = {
@@ -104,7 +130,8 @@ class LoaderPosition:
             return self._from_own_state(loader, restored)
         if not self._indexed:
             return self._from_consumption(loader, first, restored)
-        if restored is not None and first > 0 and loader.num_workers > 0 and not restored.get("workers"):
+        workers_unknown = loader.num_workers > 0 and not (restored or {}).get("workers")
+        if restored is not None and first > 0 and workers_unknown and self._seeded is None:
             return self._from_replay(loader, first, restored)
         return self._from_indices(loader, first, restored)
 
@@ -121,6 +148,8 @@ class LoaderPosition:
         iterator = getattr(self._loader, "_iterator", None)
         if self._recording is not None and iterator is not None:
             iterator._batch_sampler = self._recording.inner
+            if self._seeded is not None:
+                self._end_persistent_workers()  # they would go on seeding, as in the last epoch
         self._recording = None
 
     def _from_own_state(self, loader: Any, restored: State | None) -> Iterator[Any]:
@@ -153,11 +182,13 @@ class LoaderPosition:
         recording = self._recording
         if recording is None:
             recording = self._recording = RecordingSampler(loader, (restored or {}).get("workers"))
-        recording.begin_epoch(first, restored)
+        recording.begin_epoch(first, restored, seeded=self._seeded is not None)
         if getattr(loader, "_iterator", None) is not None:  # persistent workers, started in an epoch before
             loader._iterator._batch_sampler = recording
             return iter(loader)
         replaced: dict[str, Any] = {"batch_sampler": recording}
+        if self._seeded is not None:
+            replaced["dataset"] = self._seeded
         if recording.workers is not None:
             default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
             replaced["collate_fn"] = recording.workers.collate(loader.collate_fn or default)
@@ -182,6 +213,13 @@ class LoaderPosition:
             return iter(loader)
         finally:
             vars(loader).update(users)
+
+    def _end_persistent_workers(self) -> None:
+        """Have the loader's next iteration start others."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if iterator is not None:
+            iterator._try_shutdown_all()
+            self._loader._iterator = None
 
     def _sampler_attributes(self) -> State:
         if not self._indexed:

@@ -45,8 +45,14 @@ class RecordingSampler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def begin_epoch(self, first: int, restored: State | None) -> None:
-        """Prepare the next iteration to begin at batch ``first``, continuing ``restored`` if that is given."""
+    def begin_epoch(self, first: int, restored: State | None, *, seeded: bool = False) -> None:
+        """Prepare the next iteration to begin at batch ``first``, continuing ``restored`` if that is given.
+
+        Args:
+            first: Number of the epoch's first batch to yield.
+            restored: What :meth:`capture` returned, among others.
+            seeded: Samples have seeds of their own: the workers' base seed is not to shift the order of the samples.
+        """
         self._first = first
         self._continues: Mapping[str, Any] = restored if restored is not None and first > 0 else {}
         self._before: dict[int, State] = {}
@@ -58,7 +64,7 @@ class RecordingSampler:
         # Starting workers draws a base seed; where they were started in an epoch before, it must not be drawn again.
         self._started_before = self._epochs > 0 if restored is None else bool(restored.get("started_before"))
         starting_again = self._persistent and restored is not None and self._started_before
-        self._undo_base_seed = rng.capture_host() if starting_again else None
+        self._undo_base_seed = rng.capture_host() if starting_again or seeded else None
         self._handed_out_before = self._handed_out
         self._epochs += 1
 
@@ -126,8 +132,9 @@ class RecordingSampler:
         if number < self._first or not self._continues:
             return
         if self._worker_count:
-            if number in self._continues["ahead"]:
-                rng.restore_host(self._continues["ahead"][number])
+            ahead = self._continues.get("ahead", {})  # not of a loader that had no workers then
+            if number in ahead:
+                rng.restore_host(ahead[number])
         elif number == self._first:
             rng.restore_paddle(self._continues["now"])
             rng.restore_host(self._continues["fetch"] if self._draws else self._continues["now"])

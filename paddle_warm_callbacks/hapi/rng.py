@@ -77,6 +77,13 @@ def reseed(run_seed: int, *position: int) -> None:
     paddle.seed(int(mixed))
 
 
+def reseed_host(run_seed: int, *position: int) -> None:
+    """Seed Python's and NumPy's global generators from the run and a position."""
+    python, numpy = np.random.SeedSequence([run_seed, *position]).generate_state(2)
+    random.seed(int(python))
+    np.random.seed(int(numpy))
+
+
 def _paddle_generators() -> list[Any]:
     generators = [core.default_cpu_generator()]
     # Not run on a GPU yet: the device generators answer to the same calls there.

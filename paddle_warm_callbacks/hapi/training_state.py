@@ -178,6 +178,7 @@ def script_facts(loop: FitLoop) -> dict[str, Any]:
         "steps_per_epoch": loop.steps_per_epoch,
         "dataset_length": _length(getattr(loader, "dataset", None)),
         "sampler": None if sampler is None else attributes.kind_name(sampler),
+        "seed_samples": loop.position.sample_seed,
         "num_workers": getattr(loader, "num_workers", 0),
         "epochs": loop.epochs,
         "world_size": paddle.distributed.get_world_size(),

@@ -12,6 +12,7 @@ _BREAKING = {
     "optimizer": "another optimizer keeps other state",
     "learning_rate": "another kind of learning rate keeps other state",
     "accumulate_grad_batches": "positions inside an epoch mean other optimizer steps",
+    "seed_samples": "the samples would be drawn from other seeds",
     "world_size": "each rank's random state and share of the data belong to its rank",
 }
 # These only matter to a position inside an epoch; at an epoch's boundary they are reported.

@@ -17,7 +17,7 @@ def test_the_same_script_has_no_changes() -> None:
 
 @pytest.mark.parametrize("within_epoch", [True, False])
 @pytest.mark.parametrize(
-    "fact", ["network", "optimizer", "learning_rate", "accumulate_grad_batches", "world_size"]
+    "fact", ["network", "optimizer", "learning_rate", "accumulate_grad_batches", "seed_samples", "world_size"]
 )
 def test_what_the_state_belongs_to_breaks_a_resume_anywhere(fact: str, within_epoch: bool) -> None:
     (change,) = changes({fact: 1}, {fact: 2}, within_epoch=within_epoch)
