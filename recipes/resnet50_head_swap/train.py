@@ -36,6 +36,16 @@ from recipes.common.config import load_config
 from recipes.common.image_folder import ImageFolder, class_names, write_digits
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# A new head alone may learn at the cold rate: nothing it knows can be lost yet.
+STRATEGIES = {
+    "staged": [
+        Stage(0, r"^fc\.", lr_factor=5.0),
+        Stage(1, r"^layer4\.|^fc\."),
+        Stage(2, ".*", rewarm_steps=5),
+    ],
+    "head": [Stage(0, r"^fc\.", lr_factor=5.0)],
+    "all": [Stage(0, ".*")],
+}
 TARGET = 0.9
 DIGITS_SIZE, DIGITS_LIMIT = 32, 60  # what two cores train a ResNet50 on in minutes
 IMAGENET_SIZE = 224
@@ -69,6 +79,7 @@ class TrainConfig:
     seed: int = 0
     lr: float = 0.001
     warm_factor: float = 0.2
+    unfreeze: str = "staged"
 
 
 @dataclass
@@ -127,6 +138,7 @@ class Recipe:
                 expected="both, or neither for the embedded digits",
             )
         require_choice(config.model.arch, "model.arch", choices=ARCHITECTURES)
+        require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
         counts = {
             "data.size": config.data.size,
             "data.limit": config.data.limit,
@@ -160,14 +172,7 @@ class Recipe:
         print(f"\n== The new model: {len(self.classes)} classes, warm from {checkpoint}")
         warm = [
             WarmLRScaler(config.train.warm_factor, warmup_steps=5),
-            StagedUnfreeze(
-                # A new head alone may learn at the cold rate: nothing it knows can be lost yet.
-                [
-                    Stage(0, r"^fc\.", lr_factor=5.0),
-                    Stage(1, r"^layer4\.|^fc\."),
-                    Stage(2, ".*", rewarm_steps=5),
-                ]
-            ),
+            StagedUnfreeze(STRATEGIES[config.train.unfreeze]),
         ]
         self.fit("new", self.classes, config.train.epochs, old, warm, source=checkpoint)
         columns = {"warm": by_epoch(self.output / "vdl" / "new", "eval/acc")}

@@ -136,6 +136,7 @@ def test_the_model_it_trained_is_warm_start_for_the_next_with_its_labels(tmp_pat
         (["data.train=nowhere", "data.val=nowhere"], "no such folder"),
         (["model.arch=resnet5"], "resnet50"),
         (["data.old_classes=0"], "at least 1"),
+        (["train.unfreeze=slowly"], "staged"),
         (["checkpoint=old.pdparams", "old_labels=nowhere.txt"], "one label a line"),
     ],
 )
