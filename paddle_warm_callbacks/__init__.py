@@ -33,10 +33,11 @@ if TYPE_CHECKING:
         UnsupportedFitError,
         WarmCallbacksError,
     )
+    from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
     from paddle_warm_callbacks.plan.report import RestoreReport
     from paddle_warm_callbacks.plan.retention import KeepBest, KeepEvery, KeepLatest
     from paddle_warm_callbacks.plan.saving import EveryNEpochs, EveryNSeconds, EveryNSteps
-    from paddle_warm_callbacks.plan.stages import Stage
+    from paddle_warm_callbacks.plan.stages import FineTune, Stage
     from paddle_warm_callbacks.plan.transplant import HeadTransplant
     from paddle_warm_callbacks.progress import Progress
 
@@ -50,6 +51,7 @@ __all__ = [
     "EveryNEpochs",
     "EveryNSeconds",
     "EveryNSteps",
+    "FineTune",
     "HeadTransplant",
     "InvalidArgumentError",
     "KeepBest",
@@ -71,6 +73,8 @@ __all__ = [
     "WarmLRScaler",
     "WarmStartCallback",
     "WarmVisualDL",
+    "fine_tune",
+    "stages_from_depth",
 ]
 
 # Where each public name lives; the imports above say the same to type checkers, and a test holds the two together.
@@ -82,10 +86,11 @@ _HOMES = {
     "callbacks.warm_visualdl": ("WarmVisualDL",),
     "checkpoint.store": ("Checkpoint", "CheckpointStore"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "hapi.depth": ("fine_tune", "stages_from_depth"),
     "plan.report": ("RestoreReport",),
     "plan.retention": ("KeepBest", "KeepEvery", "KeepLatest"),
     "plan.saving": ("EveryNEpochs", "EveryNSeconds", "EveryNSteps"),
-    "plan.stages": ("Stage",),
+    "plan.stages": ("FineTune", "Stage"),
     "plan.transplant": ("HeadTransplant",),
     "progress": ("Progress",),
 }
