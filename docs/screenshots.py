@@ -92,7 +92,7 @@ def scalars(address: str, run: str, tag: str) -> list[tuple[int, float]]:
 
 
 @contextmanager
-def browser(width: int = 1200, height: int = 1080) -> Iterator[Any]:
+def browser(width: int = 1280, height: int = 1110) -> Iterator[Any]:
     """Yield a headless Chromium of the machine, as a Selenium driver."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""

@@ -6,10 +6,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import freezing, optimizer_state, parallel
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.lr import ParameterFactors
+from paddle_warm_callbacks.hapi.stage_guard import BestOfStage, evaluate_beside
 from paddle_warm_callbacks.plan.lr import stage_factor
 from paddle_warm_callbacks.plan.stages import Stage, StagePlan
 
@@ -30,26 +33,55 @@ class StagedUnfreeze(FitCallback):
     Example:
         >>> unfreeze = StagedUnfreeze([Stage(0, "fc"), Stage(3, "layer4|fc"), Stage(6, ".*", lr_factor=0.1)])
 
+    With ``watch``, or ``restore_best_between_stages``, stages are by epoch.
+
     Args:
         stages: The first at 0, each later than the one before; all by epoch, or all by global step.
+        watch: Data of the task the network comes from, dataset or loader: evaluated at the end of each stage, so that
+            forgetting shows. Training is the same to the bit as without it.
+        restore_best_between_stages: Begin each later stage from the weights of the epoch before it that ``monitor``
+            liked best, with fresh optimizer state. A copy of the weights is kept in memory and in each checkpoint.
+        monitor: Metric of ``fit``'s evaluation, such as ``"acc"`` or ``"loss"``.
+        mode: ``"max"`` or ``"min"``.
 
     Attributes:
         stage_index: Number of the stage training is in, from 0; -1 before ``fit``.
         trainable_share: Share of the network's parameters, by elements, that this stage trains; 0 to 1.
+        watched: For each stage that ended in this ``fit``: ``{"stage": index, "epoch": epochs done, metric: value}``.
 
     Raises:
-        InvalidArgumentError: The stages are none, mixed in unit, or not in order from 0; at once.
+        InvalidArgumentError: The stages are none, mixed in unit, or not in order from 0, or something needs them by
+            epoch; at once. In ``fit``: nothing is evaluated, or not with ``monitor``, to find a best by.
         PatternError: In ``fit``, before the first step: a pattern names no parameter.
         UnsupportedFitError: In ``fit``: several ranks, or an optimizer with parameter groups.
     """
 
     order = 20
 
-    def __init__(self, stages: Iterable[Stage]) -> None:
+    def __init__(
+        self,
+        stages: Iterable[Stage],
+        *,
+        watch: Any = None,
+        restore_best_between_stages: bool = False,
+        monitor: str = "acc",
+        mode: str = "max",
+    ) -> None:
         super().__init__()
         self._plan = StagePlan(stages)
+        require_choice(mode, "StagedUnfreeze(mode=)", choices=("max", "min"))
+        if self._plan.unit == "step" and (watch is not None or restore_best_between_stages):
+            raise InvalidArgumentError(
+                "a stage that ends within an epoch cannot be evaluated at its end",
+                where="StagedUnfreeze(watch=, restore_best_between_stages=)",
+                received="stages by step",
+                expected="stages by epoch",
+            )
+        self._watch = watch
+        self._best = BestOfStage(monitor, mode) if restore_best_between_stages else None
         self.stage_index = -1
         self.trainable_share = 1.0
+        self.watched: list[dict[str, float]] = []
 
     def plan(self, network: Any) -> str:
         """Return the stages as a table: what each trains of ``network``, its share, and its learning-rate factor.
@@ -59,9 +91,31 @@ class StagedUnfreeze(FitCallback):
         """
         return self._plan.to_text(freezing.trainable_sizes(network))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which weights are kept as a stage's best; they themselves are among the checkpoint's tensors."""
+        return {"best": None if self._best is None else self._best.found}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Know the kept weights of an interrupted run."""
+        if self._best is not None:
+            self._best.found = state["best"]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin without the best of an earlier fit; a resume gives its own."""
+        if self._best is not None:
+            self._best.found = None
+
     def fit_started(self, loop: FitLoop) -> None:
         """Take the network and enter the stage that training starts in."""
         parallel.refuse_many_ranks("StagedUnfreeze")
+        if self._best is not None and not loop.evaluates:
+            raise InvalidArgumentError(
+                "the best epoch of a stage is found by evaluating, and fit evaluates nothing",
+                where="StagedUnfreeze(restore_best_between_stages=True)",
+                received="fit without eval_data",
+                expected="fit(train_data, eval_data, …)",
+            )
+        self.watched = []
         self._factors = ParameterFactors.of(loop)
         self._freezer = freezing.Freezer(loop.network)
         self._trainable = self._freezer.respecting_the_user(self._plan)
@@ -82,6 +136,20 @@ class StagedUnfreeze(FitCallback):
             factor = stage_factor(at.stage.lr_factor, at.steps_into, at.stage.rewarm_steps)
             self._factors.set("stage", dict.fromkeys(self._freezer.names, factor))
 
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
+        """Remember the weights if they are the stage's best, and look at the old task if the stage is over."""
+        if self._best is not None:
+            self._best.epoch_completed(loop, self.stage_index, eval_logs)
+        over = loop.progress.epoch >= loop.epochs or loop.model.stop_training
+        if self._watch is not None and (over or self._plan.stage_at(loop.progress).index != self.stage_index):
+            found = evaluate_beside(loop, self._watch)
+            self.watched.append({"stage": self.stage_index, "epoch": loop.progress.epoch, **found})
+            loop.board.points += [
+                (f"watch/{name}", loop.progress.global_step, value) for name, value in found.items()
+            ]
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+            logger.info("old task after stage %d: %s", self.stage_index, shown)
+
     def fit_closed(self, loop: FitLoop) -> None:
         """Give the network back as the user had it."""
         if hasattr(self, "_freezer"):
@@ -95,6 +163,8 @@ class StagedUnfreeze(FitCallback):
         optimizer_state.forget(
             loop.network, loop.optimizer, sorted(set(self._freezer.names) - set(trainable))
         )
+        if self._best is not None:
+            self._best.stage_entered(loop, index)
         self._freezer.apply(trainable, freeze_norm=self._plan.stages[index].freeze_norm)
         self.stage_index = index
         sizes = self._freezer.sizes

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Callable
 
+import numpy as np
 import paddle
 from paddle.hapi.callbacks import CallbackList
 
@@ -70,6 +71,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         stopping: True once :meth:`stop_now` was called.
         report: What the start restored, once ``WarmStartCallback`` has acted; else None.
         board: What callbacks have to show.
+        kept_arrays: Arrays that callbacks want in each checkpoint and back on a resume, by a name of their own that no
+            buffer of the network has; replaced, never changed in place.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         resumed_from: The checkpoint that was resumed, or None.
         awaiting_batch: True while training waits for a batch.
@@ -86,6 +89,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.progress = Progress()
         self.report: RestoreReport | None = None
         self.parent: str | None = None
+        self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.resumed_from: Any = None
         self.reseed_from: int | None = None
         self.finished = False
@@ -165,9 +169,14 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         return shared
 
     @property
+    def evaluates(self) -> bool:
+        """Whether fit evaluates after some of its epochs."""
+        return self._eval_freq is not None
+
+    @property
     def metric_tags(self) -> list[str]:
         """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
-        prefix = "train/" if self._eval_freq is None else "eval/"
+        prefix = "eval/" if self.evaluates else "train/"
         return [prefix + name for name in self.model._metrics_name()]
 
     @property

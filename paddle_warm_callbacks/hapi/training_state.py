@@ -23,6 +23,9 @@ from paddle_warm_callbacks.version import __version__
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
+# No structured name has this sign.
+_KEPT = "kept@"
+
 
 @dataclass(frozen=True)
 class TensorState:
@@ -32,7 +35,7 @@ class TensorState:
         model: By structured name, as ``network.state_dict()``: parameters and persistable buffers.
         model_names: Structured name to Paddle's generated name.
         optimizer: Content of a ``.pdopt``, keyed as Paddle keys it.
-        extra: Non-persistable buffers by structured name.
+        extra: Non-persistable buffers by structured name, and what ``loop.kept_arrays`` held, under ``kept@<name>``.
     """
 
     model: Arrays
@@ -60,7 +63,10 @@ def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
         model={name: copied[f"model@{name}"] for name in persistable},
         model_names={name: tensor.name for name, tensor in persistable.items()},
         optimizer=optimizer_state.native_state(loop.network, loop.optimizer, accumulated),
-        extra={name: copied[f"extra@{name}"] for name in transient if f"extra@{name}" in copied},
+        extra={
+            **{name: copied[f"extra@{name}"] for name in transient if f"extra@{name}" in copied},
+            **{_KEPT + name: array for name, array in loop.kept_arrays.items()},
+        },
     )
 
 
@@ -102,6 +108,9 @@ def restore(
         Parameters whose optimizer state was restored; (parameter, reason) of those reset; notes.
     """
     restore_model(loop.network, {**tensors.model, **tensors.extra})
+    loop.kept_arrays = {
+        name[len(_KEPT) :]: array for name, array in tensors.extra.items() if name.startswith(_KEPT)
+    }
     restored, reset = restore_optimizer(loop, tensors.optimizer, counters)
     for name, parameter in loop.network.named_parameters():
         if name in counters["with_gradient"]:
