@@ -11,7 +11,7 @@ from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import freezing, optimizer_state, parallel
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.lr import ParameterFactors
+from paddle_warm_callbacks.hapi.lr import ParameterFactors, rates_before_stages
 from paddle_warm_callbacks.hapi.stage_guard import BestOfStage, evaluate_beside
 from paddle_warm_callbacks.plan.lr import stage_factor
 from paddle_warm_callbacks.plan.stages import Stage, StagePlan
@@ -119,7 +119,8 @@ class StagedUnfreeze(FitCallback):
         self._factors = ParameterFactors.of(loop)
         self._freezer = freezing.Freezer(loop.network)
         self._trainable = self._freezer.respecting_the_user(self._plan)
-        stages = self._plan.to_text(self._freezer.sizes)
+        rates, relative = rates_before_stages(loop)
+        stages = self._plan.to_text(self._freezer.sizes, rates, relative=relative)
         logger.info("stages:\n%s", stages)
         loop.board.texts["start/stages"] = stages
         loop.board.hparams["stages"] = len(self._plan.stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -76,6 +77,14 @@ class ParameterFactors:
         self.labels = {
             label: tuple(name for name, its in labels.items() if its == label)
             for label in dict.fromkeys(labels.values())
+        }
+
+    def without(self, owner: str) -> dict[str, float]:
+        """Return each parameter's whole factor but for ``owner``'s, by structured name."""
+        others = [factors for name, factors in self._owners.items() if name != owner]
+        return {
+            name: math.prod((self._users[name], *(factors.get(name, 1.0) for factors in others)))
+            for name in self.names
         }
 
     def of_first_trainable(self, names: Iterable[str]) -> float:
@@ -188,3 +197,16 @@ def effective_lr(loop: FitLoop) -> dict[str, float]:
     rate = float(loop.optimizer.get_lr())
     factors = ParameterFactors.of(loop)
     return {label: rate * factors.of_first_trainable(names) for label, names in factors.labels.items()}
+
+
+def rates_before_stages(loop: FitLoop) -> tuple[dict[str, float], bool]:
+    """Return what a stage's factor multiplies, by structured name, once warm-ups are over.
+
+    Returns:
+        Learning rates and False; or, where a scheduler runs, factors of its rate and True.
+    """
+    scheduled = isinstance(loop.optimizer._learning_rate, LRScheduler)
+    hparams = loop.board.hparams
+    scale = (1.0 if scheduled else float(hparams["learning_rate"])) * float(hparams.get("lr_factor", 1.0))
+    factors = ParameterFactors.of(loop).without("stage")
+    return {name: scale * factor for name, factor in factors.items()}, scheduled

@@ -299,7 +299,16 @@ def test_the_plan_is_a_table_before_and_at_the_start_of_training(caplog: pytest.
     assert "6 of 6" in table
     assert unfreeze.stage_index == -1
     with caplog.at_level(logging.INFO, logger="paddle_warm_callbacks"):
-        fit(model, unfreeze, epochs=1)
-    assert table in caplog.text
+        fit(model, unfreeze, WarmLRScaler(0.2, warmup_steps=9, groups={"body": 0.1}), epochs=1)
+    # 0.05, scaled, as it is after the warm-up; a table before training knows the stages' factors alone.
+    assert table.splitlines()[0] in caplog.text
+    assert table.splitlines()[3].replace("x 1", "0.001 to 0.01") in caplog.text
     assert unfreeze.stage_index == 0
     assert unfreeze.trainable_share == pytest.approx(18 / 48)
+
+
+def test_where_a_schedule_runs_the_table_gives_factors_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    schedule = paddle.optimizer.lr.CosineAnnealingDecay(0.05, 10)
+    with caplog.at_level(logging.INFO, logger="paddle_warm_callbacks"):
+        fit(made(learning_rate=schedule), StagedUnfreeze(TWO), WarmLRScaler(0.2), epochs=1)
+    assert "100.0%  x 0.2" in caplog.text

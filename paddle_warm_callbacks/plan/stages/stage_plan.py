@@ -188,13 +188,15 @@ class StagePlan:
             for stage in self.stages
         )
 
-    def to_text(self, sizes: Mapping[str, int], learning_rates: Mapping[str, float] | None = None) -> str:
+    def to_text(
+        self, sizes: Mapping[str, int], rates: Mapping[str, float] | None = None, *, relative: bool = True
+    ) -> str:
         """Return the plan as a table: a stage a line, what it trains, its share, and its learning rates.
 
         Args:
             sizes: Structured parameter name to number of elements, of all parameters an optimizer may move.
-            learning_rates: Structured parameter name to the absolute learning rate that multiplies the stages'
-                factors; ``None`` leaves the column with the factor alone.
+            rates: Structured parameter name to the number that the stages' factors multiply: 1 where it is None.
+            relative: Those numbers are factors of a schedule, not learning rates.
 
         Raises:
             PatternError: A pattern of a stage is found in no name.
@@ -203,11 +205,9 @@ class StagePlan:
         rows = [(f"from {self.unit}", "trainable", "tensors", "parameters", "share", "learning rate")]
         for stage, names in zip(self.stages, self.trainable_names(sizes)):
             elements = sum(sizes[name] for name in names)
-            rates = [learning_rates[name] * stage.lr_factor for name in names] if learning_rates else []
-            rate = f"x {stage.lr_factor:g}"
-            if rates:
-                low, high = min(rates), max(rates)
-                rate = f"{high:g}" if low == high else f"{low:g} to {high:g}"
+            found = [stage.lr_factor * (1.0 if rates is None else rates[name]) for name in names]
+            low, high = min(found), max(found)
+            rate = ("x " if relative else "") + (f"{high:g}" if low == high else f"{low:g} to {high:g}")
             if stage.rewarm_steps:
                 rate += f", warmed up over {stage.rewarm_steps} steps"
             share = 100.0 * elements / total if total else 0.0

@@ -113,10 +113,15 @@ def test_a_plan_out_of_order_is_refused(stages: list[Any], says: str) -> None:
 def test_the_table_shows_what_each_stage_trains() -> None:
     plan = StagePlan([Stage(0, "fc"), Stage(3, ".*", lr_factor=0.1, rewarm_steps=50)])
     sizes = dict(zip(NAMES, (600, 200, 100, 90, 10)))
-    assert plan.to_text(sizes, {name: 0.5 if "fc" in name else 0.05 for name in NAMES}).splitlines() == [
+    assert plan.to_text(
+        sizes, {name: 0.5 if "fc" in name else 0.05 for name in NAMES}, relative=False
+    ).splitlines() == [
         "from epoch  trainable  tensors  parameters  share   learning rate",
         "----------  ---------  -------  ----------  ------  --------------------------------------",
         "0           fc         2 of 5   100         10.0%   0.5",
         "3           .*         5 of 5   1,000       100.0%  0.005 to 0.05, warmed up over 50 steps",
     ]
     assert "x 0.1, warmed up" in plan.to_text(sizes)
+    assert "x 0.005 to 0.05, warmed up" in plan.to_text(
+        sizes, {name: 0.5 if "fc" in name else 0.05 for name in NAMES}
+    )
