@@ -1,0 +1,74 @@
+"""What all five callbacks cost a training step, beside a bare fit of the same steps.
+
+    python benchmarks/callback_overhead.py [--rounds 9]
+
+Bare and with callbacks alternate, so that a noisy machine is noisy for both; the difference is that of the medians
+within a round, the table holds its median over rounds and the spread of the bare runs. Nothing is saved within the
+timed steps: what a save costs is in checkpoint_write.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import paddle
+from timed_fit import images, timed_steps
+
+from paddle_warm_callbacks import (
+    PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
+    WarmLRScaler,
+    WarmStartCallback,
+    WarmVisualDL,
+)
+
+CASES = {
+    "ResNet18, 64x64, batch 16": (lambda: paddle.vision.models.resnet18(num_classes=10), (64, 16), 25),
+    "Linear(12, 10), batch 1": (
+        lambda: paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(12, 10)),
+        (2, 1),
+        1500,
+    ),
+}
+
+
+def callbacks(folder: Path) -> list[Any]:
+    """Return all of ours, at their defaults."""
+    return [
+        WarmStartCallback(run_dir=folder / "run", resume_from="latest"),
+        WarmLRScaler(0.5),
+        StagedUnfreeze([Stage(0, ".*")]),
+        PeriodicCheckpoint(folder / "run"),
+        WarmVisualDL(folder / "vdl"),
+    ]
+
+
+def main() -> None:
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    logging.getLogger("paddle_warm_callbacks").setLevel(logging.ERROR)
+    print("| case | bare step | with all callbacks | more per step | spread of bare |\n|---|---|---|---|---|")
+    for name, (network, (size, count), steps) in CASES.items():
+        batch, bare, ours = images(size, count), [], []
+        for _ in range(arguments.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                bare.append(statistics.mean(timed_steps(network(), batch, steps, [])))
+                ours.append(statistics.mean(timed_steps(network(), batch, steps, callbacks(Path(folder)))))
+        more = statistics.median(one - other for one, other in zip(ours, bare))
+        base, spread = statistics.median(bare), max(bare) - min(bare)
+        print(
+            f"| {name} | {1e3 * base:.3f} ms | {1e3 * statistics.median(ours):.3f} ms "
+            f"| {1e6 * more:.0f} us, {100 * more / base:.1f}% | {100 * spread / base:.0f}% |"
+        )
+
+
+if __name__ == "__main__":
+    main()
