@@ -196,6 +196,8 @@ class PeriodicCheckpoint(FitCallback):
     ) -> None:
         """Copy the state and hand it to the writer; blocks for the copy and for the write before it."""
         began = time.monotonic()
+        for prepare in loop.board.before_commit:
+            prepare()
         self._last = self._moment(loop, epoch_completed)
         waited, self._waiting_for_window = self._waiting_for_window, 0
         self._guarded(self._writer.wait)  # its buffers are the ones this copy goes into

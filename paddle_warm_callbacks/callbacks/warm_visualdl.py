@@ -21,6 +21,9 @@ logger = logging.getLogger("paddle_warm_callbacks")
 
 Log = Union[JsonlLog, VisualDLLog]
 
+# Points are written out before each checkpoint, at the end of each epoch, and after so long for those who watch.
+_SECONDS_UNSEEN = 1.0
+
 
 class WarmVisualDL(FitCallback):
     """Log training and evaluation by global step, the learning rates in use, stages, checkpoints and the start.
@@ -57,7 +60,7 @@ class WarmVisualDL(FitCallback):
         UnsupportedFitError: In ``fit``: several ranks.
     """
 
-    # Before the checkpoint of the same step: what a resume goes on from has been logged, and flushed.
+    # Before the checkpoint of the same step: what a resume goes on from has been logged by then.
     order = 70
 
     def __init__(
@@ -84,6 +87,7 @@ class WarmVisualDL(FitCallback):
         """Open the logs at the position training starts at."""
         parallel.refuse_many_ranks("WarmVisualDL")
         self._open(loop)
+        loop.board.before_commit.append(self._flush)
         self._points_seen = 0
         self._since = (time.monotonic(), loop.progress.global_step, loop.seconds_awaiting)
         if self._wants_norm:
@@ -117,7 +121,8 @@ class WarmVisualDL(FitCallback):
             self._scalar(tag, step, value)
         self._throughput(loop, step)
         self._points(loop)
-        self._flush()
+        if time.monotonic() - self._flushed > _SECONDS_UNSEEN:
+            self._flush()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Log the evaluation, at the global step it was made after."""
@@ -191,6 +196,7 @@ class WarmVisualDL(FitCallback):
             log.scalar(tag, step, float(value))
 
     def _flush(self) -> None:
+        self._flushed = time.monotonic()
         for log in self._logs:
             log.flush()
 

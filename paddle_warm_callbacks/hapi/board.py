@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,15 @@ class Board:
         points: (tag, global step, value), each at a step of its own, in the order they came to be known; only added to.
         texts: Tag to text: how this ``fit`` started.
         hparams: Name to setting of this run, by which runs are compared.
+        before_commit: Called before a checkpoint is handed to the writer, on whichever thread does: what was shown up
+            to its step must be on its way to disk by then, for a resume will not show it again.
     """
 
     measures: dict[str, float] = field(default_factory=dict)
     points: list[tuple[str, int, float]] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     hparams: dict[str, str | float] = field(default_factory=dict)
+    before_commit: list[Callable[[], None]] = field(default_factory=list)
 
     @classmethod
     def of_script(cls, optimizer: Any, train_loader: Any, **settings: str | float) -> Board:
