@@ -50,7 +50,7 @@ def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 def callbacks(directory: Path, save: Any = None, **options: Any) -> list[Any]:
     return [
-        WarmStartCallback(namedir=directory / "run", resume_from="latest"),
+        WarmStartCallback(run_dir=directory / "run", resume_from="latest"),
         WarmLRScaler(0.5, groups={"fc": 1.0, "body": 0.1}),
         StagedUnfreeze([Stage(0, "fc"), Stage(2, ".*", lr_factor=0.5)]),
         PeriodicCheckpoint(directory / "run", save=save or EveryNSteps(2)),
@@ -78,7 +78,7 @@ def test_the_curves_are_what_was_trained_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [(0, 1), (1, 0), (1, 2), (2, 1)])
 @pytest.mark.parametrize("save", [EveryNSteps(2), EveryNEpochs(1)], ids=["by step", "by epoch"])
-def test_a_resumed_namehas_the_curves_of_an_uninterrupted_one(
+def test_a_resumed_run_has_the_curves_of_an_uninterrupted_one(
     tmp_path: Path, after: tuple[int, int], save: Any
 ) -> None:
     fit(model(), *callbacks(tmp_path / "straight", save), eval_data=Points(), epochs=3)
@@ -127,7 +127,7 @@ class Killer(Losses):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_namekilled_twice_is_one_curve(tmp_path: Path) -> None:
+def test_a_run_killed_twice_is_one_curve(tmp_path: Path) -> None:
     def run(directory: Path, *kill_at: str) -> int:
         command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(directory), *kill_at]
         return subprocess.run(command, check=False, capture_output=True).returncode
@@ -139,11 +139,11 @@ def test_a_namekilled_twice_is_one_curve(tmp_path: Path) -> None:
     found = without_checkpoints(curves(tmp_path / "cut" / "vdl"))
     assert found == without_checkpoints(curves(tmp_path / "straight" / "vdl"))
     assert [step for step, _ in found["train/loss"]] == list(range(1, 3 * STEPS + 1))
-    lines = [
+    cut, straight = (
         sorted(record for record in records(tmp_path / name / "vdl") if is_curve(record[0]))
         for name in ("cut", "straight")
-    ]
-    assert lines[0] == lines[1]
+    )
+    assert cut == straight
 
 
 def test_the_report_and_the_stages_are_texts_of_each_start(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_the_report_and_the_stages_are_texts_of_each_start(tmp_path: Path) -> No
     assert "1 of" in texts["start/stages", 0] or "2 of 4" in texts["start/stages", 0]
 
 
-def test_a_namethat_starts_anew_replaces_the_logs(tmp_path: Path) -> None:
+def test_a_run_that_starts_anew_replaces_the_logs(tmp_path: Path) -> None:
     for _ in range(2):
         fit(model(), WarmVisualDL(tmp_path, log_freq=1), epochs=1)
     assert [step for step, _ in curves(tmp_path)["train/loss"]] == list(range(1, STEPS + 1))
@@ -227,7 +227,7 @@ def test_runs_are_compared_by_settings_and_last_metrics(tmp_path: Path) -> None:
     assert runs["low"]["metrics"] == {tag: last[tag][-1][1] for tag in ("eval/loss", "eval/acc")}
 
 
-def test_a_resumed_namehas_the_settings_of_its_last_process_and_once(tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_settings_of_its_last_process_and_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit(model(), *callbacks(tmp_path), Losses((1, 1)), epochs=3)
     fit(model(), *callbacks(tmp_path), epochs=5)
