@@ -5,8 +5,11 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +122,9 @@ class Killer(Losses):
         self.left = at
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-        import os
-        import signal
-
         self.left -= 1
         if self.left < 0:
+            time.sleep(0.5)  # the checkpoint before is committed, and may be all that is on disk
             os.kill(os.getpid(), signal.SIGKILL)
 
 
