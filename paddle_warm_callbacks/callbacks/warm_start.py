@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import proof, resume, training_state, warm_start
+from paddle_warm_callbacks.hapi import pretrained, proof, resume, training_state, warm_start
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.patterns import compile_patterns
+from paddle_warm_callbacks.plan.conversions import CONVERSIONS
 from paddle_warm_callbacks.plan.report import RestoreReport
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
 
@@ -33,7 +35,8 @@ class WarmStartCallback(FitCallback):
 
     Args:
         source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, a
-            checkpoint or a run directory; a state dict; or a Layer. None: there are none.
+            checkpoint or a run directory; a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained
+            file, from its cache if it is there. None: there are none.
         run_dir: The run directory that ``PeriodicCheckpoint`` writes to.
         resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint of ``run_dir`` that verifies,
             ``"best"`` from the one its ``KeepBest`` names; with no checkpoint there the start is warm or cold. Any
@@ -42,6 +45,9 @@ class WarmStartCallback(FitCallback):
         include: Regular expressions over the network's structured names; only those tensors are loaded.
         exclude: Regular expressions over the network's structured names; those tensors are not loaded.
         rename: Regular expression to replacement, applied to the source's names.
+        convert: Whose names and matrices the source has: ``"torch"`` (PyTorch, timm), ``"paddleclas-resnet50"``, 101 or
+            152; None: Paddle's.
+        part: Key of the part with the weights, where a file is nested: ``"ema"``, ``"state_dict"``; dots go deeper.
         min_loaded: A warm start that would fill a smaller share of the network's elements (0 to 1) is an error.
         on_change: What to do when the script is not what it was and an exact resume is impossible: ``"raise"``, or
             ``"adapt"``: load what fits by name and repeat the interrupted epoch from its first step.
@@ -73,6 +79,8 @@ class WarmStartCallback(FitCallback):
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
         rename: Mapping[str, str] | None = None,
+        convert: str | None = None,
+        part: str | None = None,
         min_loaded: float = 0.5,
         on_change: str = "raise",
         seed_samples: int | None = None,
@@ -111,6 +119,10 @@ class WarmStartCallback(FitCallback):
         self._include = None if include is None else compile_patterns(include, "WarmStartCallback(include=)")
         self._exclude = None if exclude is None else compile_patterns(exclude, "WarmStartCallback(exclude=)")
         self._rename = rename
+        if convert is not None:
+            require_choice(convert, "WarmStartCallback(convert=)", choices=tuple(CONVERSIONS))
+        self._convert = convert
+        self._part = part
         self._min_loaded = float(min_loaded)
         self._on_change = on_change
         self._seed_samples = seed_samples
@@ -159,12 +171,15 @@ class WarmStartCallback(FitCallback):
         return open_checkpoint(self._resume_from)
 
     def _warm(self, loop: FitLoop) -> RestoreReport:
-        source = open_source(self._source)
+        given = self._source
+        if isinstance(given, str) and given.startswith(pretrained.PREFIX):
+            given = pretrained.find(given)
+        source = open_source(given, part=self._part)
         head = self._head
         if head is not None and head.old_labels is None:
             head = head.with_old_labels(_labels_of(source))
-        loop.parent = None if source.manifest is None else source.digest
-        return warm_start.warm_start(
+        loop.parent = None if source.checkpoint is None else source.checkpoint.digest
+        report = warm_start.warm_start(
             loop.network,
             source.tensors,
             description=source.description,
@@ -172,12 +187,19 @@ class WarmStartCallback(FitCallback):
             include=self._include,
             exclude=self._exclude,
             rename=self._rename,
+            convert=self._convert,
             min_loaded=self._min_loaded,
         )
+        if head is not None and head.moments:
+            restored = warm_start.transplant_moments(
+                loop.network, loop.optimizer, _accumulators_of(source), head
+            )
+            report = replace(report, optimizer_restored=tuple(restored))
+        return report
 
 
 def _labels_of(source: Source) -> Sequence[str]:
-    labels = (source.manifest.metadata if source.manifest is not None else {}).get("labels")
+    labels = (source.checkpoint.manifest.metadata if source.checkpoint is not None else {}).get("labels")
     if not isinstance(labels, (list, tuple)):
         raise InvalidArgumentError(
             "the old labels are not known",
@@ -187,3 +209,16 @@ def _labels_of(source: Source) -> Sequence[str]:
             remedy='pass old_labels=[…], or save with PeriodicCheckpoint(metadata={"labels": […]})',
         )
     return list(labels)
+
+
+def _accumulators_of(source: Source) -> dict[tuple[str, str], Any]:
+    if source.checkpoint is None:
+        raise InvalidArgumentError(
+            "the source has no optimizer state that is known by name",
+            where="HeadTransplant(moments=True)",
+            received=source.description,
+            expected="a checkpoint or run directory of PeriodicCheckpoint",
+        )
+    return training_state.saved_accumulators(
+        source.checkpoint.read_optimizer(), source.checkpoint.read_state()
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import cache, mirror
-from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
@@ -30,17 +30,15 @@ class Source:
     Attributes:
         description: What and where they are, for people.
         tensors: Name to array; bfloat16 is uint16.
-        manifest: Of the checkpoint they come from, or None if they come from something else.
-        digest: Of that manifest, or None.
+        checkpoint: The one they come from, or None if they come from something else.
     """
 
     description: str
     tensors: dict[str, np.ndarray[Any, Any]]
-    manifest: Manifest | None = None
-    digest: str | None = None
+    checkpoint: Checkpoint | None = None
 
 
-def open_source(source: Any, *, which: str = "latest") -> Source:
+def open_source(source: Any, *, which: str = "latest", part: str | None = None) -> Source:
     """Read the weights that ``source`` stands for; nothing of what it holds is executed.
 
     Args:
@@ -48,6 +46,8 @@ def open_source(source: Any, *, which: str = "latest") -> Source:
             or ``.safetensors`` file, a ``Model.save`` prefix, a checkpoint's directory, or a run directory.
         which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``. Of a mirrored run only
             the latest.
+        part: Key, or keys joined by dots, of the part that holds the weights where a file or dictionary is nested:
+            ``"ema"``, ``"state_dict"``.
 
     Raises:
         SourceError: There is nothing of the kind, or no arrays in it; the error lists what was tried.
@@ -57,13 +57,13 @@ def open_source(source: Any, *, which: str = "latest") -> Source:
     """
     require_choice(which, "open_source(which=)", choices=_WHICH)
     if isinstance(source, Mapping):
-        return Source(f"a dictionary of {len(source)} entries", _arrays(source, "the dictionary given"))
+        return Source(f"a dictionary of {len(source)} entries", _arrays(source, "the dictionary given", part))
     if not isinstance(source, (str, os.PathLike)):
         return _of_layer(source)
     text = os.fspath(source)
     checkpoint = _find_checkpoint(text, which)
     if checkpoint is not None:
-        return Source(checkpoint.path, checkpoint.read_model(), checkpoint.manifest, checkpoint.digest)
+        return Source(checkpoint.path, checkpoint.read_model(), checkpoint)
     path = cache.fetch_file(text) if is_url(text) else _find_file(text)
     try:
         content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
@@ -75,7 +75,7 @@ def open_source(source: Any, *, which: str = "latest") -> Source:
             expected="a readable file",
             remedy="check its permissions",
         ) from error
-    return Source(text if is_url(text) else str(path), _arrays(content, str(path)))
+    return Source(text if is_url(text) else str(path), _arrays(content, str(path), part))
 
 
 def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") -> Checkpoint:
@@ -205,8 +205,10 @@ def _of_layer(source: Any) -> Source:
     return Source(f"a live {name}", _arrays(state_dict(), f"the state_dict() of {name}"))
 
 
-def _arrays(content: Any, where: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the arrays among a state dict's values; what else it holds is no weight."""
+def _arrays(content: Any, where: str, part: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays among a state dict's values, or those of a part of it; what else it holds is no weight."""
+    if part is not None:
+        content, where = _part(content, where, part), f"{where}, part {part!r}"
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for name, value in (content if isinstance(content, Mapping) else {}).items():
         array = value.numpy() if callable(getattr(value, "numpy", None)) else value
@@ -219,6 +221,21 @@ def _arrays(content: Any, where: str) -> dict[str, np.ndarray[Any, Any]]:
             where=where,
             received=f"{held}",
             expected="a dictionary of names to arrays, as network.state_dict() has",
-            remedy="if the weights are nested, read the file and pass that part: source=read_pdparams(path)['...']",
+            remedy="if the weights are nested, name their part: part='...'",
         )
     return arrays
+
+
+def _part(content: Any, where: str, part: str) -> Any:
+    for key in part.split("."):
+        if not isinstance(content, Mapping) or key not in content:
+            raise SourceError(
+                "the source has no such part",
+                where=where,
+                received=f"{part!r}",
+                expected=f"one of {', '.join(map(str, list(content)[:8]))}"
+                if isinstance(content, Mapping)
+                else f"a dictionary, not {type(content).__name__}",
+            )
+        content = content[key]
+    return content

@@ -130,10 +130,15 @@ def restore_optimizer(
     loop: FitLoop, native: Mapping[str, Any], counters: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Put accumulators and master weights back by structured name; see :func:`optimizer_state.restore`."""
+    return optimizer_state.restore(loop.network, loop.optimizer, saved_accumulators(native, counters))
+
+
+def saved_accumulators(
+    native: Mapping[str, Any], counters: Mapping[str, Any]
+) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
+    """Return a checkpoint's accumulators and master weights by (structured name, kind)."""
     table = [(str(key), str(name), str(kind)) for key, name, kind in counters["optimizer_keys"]]
-    return optimizer_state.restore(
-        loop.network, loop.optimizer, optimizer_state.by_structured_name(native, table)
-    )
+    return optimizer_state.by_structured_name(native, table)
 
 
 def restore_learning_rate(loop: FitLoop, counters: Mapping[str, Any]) -> None:

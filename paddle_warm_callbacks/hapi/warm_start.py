@@ -9,6 +9,8 @@ import numpy as np
 import paddle
 
 from paddle_warm_callbacks.errors import CoverageError
+from paddle_warm_callbacks.hapi import optimizer_state
+from paddle_warm_callbacks.plan.conversions import CONVERSIONS, Conversion
 from paddle_warm_callbacks.plan.matching import Load, TensorSpec, match
 from paddle_warm_callbacks.plan.report import RestoreReport
 from paddle_warm_callbacks.plan.transplant import HeadTransplant, RowMap, head_tensors, row_map
@@ -23,6 +25,7 @@ def warm_start(
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
+    convert: str | None = None,
     min_loaded: float = 0.5,
 ) -> RestoreReport:
     """Copy what fits of ``tensors`` into ``network``.
@@ -34,13 +37,16 @@ def warm_start(
         head: How the head's rows move by label, or None; its ``old_labels`` must be known.
         include: As of :func:`paddle_warm_callbacks.plan.matching.match`.
         exclude: As of the same.
-        rename: As of the same.
+        rename: As of the same; sees the names that ``convert`` has made.
+        convert: One of ``plan.conversions.CONVERSIONS``; None: names and matrices are Paddle's.
         min_loaded: Share of the network's elements, 0 to 1, that must come from the source.
 
     Raises:
         CoverageError: Less than that would be loaded; the network is untouched then.
     """
     live: dict[str, Any] = network.state_dict()
+    if convert is not None:
+        tensors = converted(network, tensors, CONVERSIONS[convert])
     targets = [TensorSpec(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in live.items()]
     sources = [TensorSpec(name, tuple(array.shape), str(array.dtype)) for name, array in tensors.items()]
     heads = head_tensors(head, live) if head is not None else ()
@@ -83,6 +89,59 @@ def warm_start(
     for tensor, value in values:
         tensor.set_value(value)
     return report
+
+
+def converted(
+    network: Any, tensors: Mapping[str, np.ndarray[Any, Any]], conversion: Conversion
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return another library's tensors under Paddle's names, linear weights turned round where ``network`` has them."""
+    linear = {
+        f"{name}.weight".lstrip(".")
+        for name, layer in network.named_sublayers(include_self=True)
+        if isinstance(layer, paddle.nn.Linear)
+    }
+
+    def is_linear(name: str) -> bool:
+        # As in matching, either side may carry a prefix that the other lacks.
+        return any(name == own or name.endswith("." + own) or own.endswith("." + name) for own in linear)
+
+    turned = conversion.linear_transposed
+    return {
+        new: np.ascontiguousarray(tensors[old].T)
+        if turned and tensors[old].ndim == 2 and is_linear(new)
+        else tensors[old]
+        for old, new in conversion.names(tensors).items()
+    }
+
+
+def transplant_moments(
+    network: Any, optimizer: Any, saved: Mapping[tuple[str, str], np.ndarray[Any, Any]], head: HeadTransplant
+) -> list[str]:
+    """Let the optimizer go on where the source's was for a head's rows; those of new labels begin at zero.
+
+    Args:
+        network: The Layer, its head transplanted.
+        optimizer: Not yet stepped.
+        saved: The source's accumulators by (structured name, kind).
+        head: Its ``old_labels`` must be known.
+
+    Returns:
+        Names of the parameters whose optimizer state was taken over.
+    """
+    live = dict(network.named_parameters())
+    shapes = {name: tuple(live[name].shape) for name in head_tensors(head, live)}
+    moved = {}
+    for (name, kind), array in saved.items():
+        if name not in shapes:
+            continue
+        if array.ndim == len(shapes[name]) and array.size > 1:
+            rows = row_map(head, name, shapes[name], array.shape)
+            array = transplanted(np.zeros(shapes[name], array.dtype), array, rows, "zero")
+        if kind == optimizer_state.MASTER:
+            array = live[name].astype("float32").numpy()
+        moved[name, kind] = array  # a power of beta belongs to all rows
+    restored, _ = optimizer_state.restore(network, optimizer, moved)
+    return restored
 
 
 def transplanted(

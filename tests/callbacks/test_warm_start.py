@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,57 @@ def test_epoch_saves_hold_what_the_evaluation_did(tmp_path: Path) -> None:
     )
     state = CheckpointStore(str(tmp_path)).list()[-1].read_state()
     assert state["callbacks"]["EarlyStopping"]["stopped_epoch"] == 1
+
+
+def test_a_heads_moments_come_from_a_checkpoint_of_ours_alone(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(tmp_path / "old", metadata={"labels": ["a", "b", "c"]}), epochs=1)
+    head = HeadTransplant("fc", None, ["a", "b", "c", "d"], moments=True)
+    start = WarmStartCallback(tmp_path / "old", head=head)
+    fit(model(classes=4, seed=3), start, epochs=1)
+    assert start.report is not None
+    assert start.report.optimizer_restored == ("fc.weight", "fc.bias")
+    paddle.save(model().network.state_dict(), str(tmp_path / "old.pdparams"))
+    bare = HeadTransplant("fc", ["a", "b", "c"], ["a", "b", "c", "d"], moments=True)
+    with pytest.raises(InvalidArgumentError, match="optimizer state"):
+        fit(model(classes=4), WarmStartCallback(str(tmp_path / "old.pdparams"), head=bare))
+
+
+def test_a_part_of_a_nested_file_is_taken_by_name(tmp_path: Path) -> None:
+    plain, averaged = model(seed=1), model(seed=2)
+    nested = {"state_dict": plain.network.state_dict(), "ema": {"model": averaged.network.state_dict()}}
+    paddle.save(nested, str(tmp_path / "nested.pdparams"))
+    seen = StartBits()
+    fit(model(), WarmStartCallback(str(tmp_path / "nested.pdparams"), part="ema.model"), seen, epochs=1)
+    assert seen.bits == bits(averaged)
+    with pytest.raises(SourceError, match="one of state_dict, ema"):
+        fit(model(), WarmStartCallback(str(tmp_path / "nested.pdparams"), part="emma"))
+    with pytest.raises(SourceError, match="part="):
+        fit(model(), WarmStartCallback(str(tmp_path / "nested.pdparams")))
+
+
+def test_paddles_own_pretrained_file_is_taken_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resnet18.pdparams"
+    paddle.save(model(seed=2).network.state_dict(), str(path))
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    url = "https://example.invalid/resnet18.pdparams"
+    monkeypatch.setattr(paddle.utils.download, "WEIGHTS_HOME", str(tmp_path))
+    monkeypatch.setitem(paddle.vision.models.resnet.model_urls, "resnet18", (url, md5))
+    seen = StartBits()
+    fit(model(), WarmStartCallback("paddle.vision:resnet18"), seen, epochs=1)
+    assert seen.bits == bits(model(seed=2))
+    with pytest.raises(SourceError, match="resnet50"):
+        fit(model(), WarmStartCallback("paddle.vision:resnet19"))
+
+
+def test_a_pretrained_file_that_cannot_be_had_says_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> str:
+        raise RuntimeError("Downloading from https://example.invalid failed")
+
+    monkeypatch.setattr(paddle.utils.download, "WEIGHTS_HOME", str(tmp_path))
+    monkeypatch.setattr(paddle.utils.download, "get_weights_path_from_url", refuse)
+    with pytest.raises(SourceError, match=str(tmp_path / "resnet18.pdparams")):
+        fit(model(), WarmStartCallback("paddle.vision:resnet18"))

@@ -74,8 +74,7 @@ def test_a_file_or_its_prefix(weights: Path, monkeypatch: pytest.MonkeyPatch) ->
     for given in (weights, str(weights), weights.with_suffix(""), "net", "net.pdparams", "./net"):
         source = open_source(given)
         assert same(source.tensors, WEIGHTS)
-        assert source.manifest is None
-        assert source.digest is None
+        assert source.checkpoint is None
         assert source.description.endswith("net.pdparams")
 
 
@@ -90,9 +89,9 @@ def test_a_checkpoint_and_a_run_directory(run_dir: Path) -> None:
     for given, step in ((first, 1), (run_dir, 2), (run_dir / "checkpoints", 2)):
         source = open_source(given)
         assert _step(source) == step
-        assert source.manifest is not None
-        assert source.manifest.metadata == {"labels": ["a", "b"]}
-        assert source.digest == open_checkpoint(given).digest
+        assert source.checkpoint is not None
+        assert source.checkpoint.manifest.metadata == {"labels": ["a", "b"]}
+        assert source.checkpoint.digest == open_checkpoint(given).digest
     assert _step(open_source(run_dir, which="best")) == 1
     assert open_checkpoint(str(run_dir), which="best").name == first.name
 

@@ -9,7 +9,8 @@ import paddle
 import pytest
 
 from paddle_warm_callbacks.errors import CoverageError
-from paddle_warm_callbacks.hapi.warm_start import warm_start
+from paddle_warm_callbacks.hapi.optimizer_state import slots
+from paddle_warm_callbacks.hapi.warm_start import transplant_moments, warm_start
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
 
 OLD, NEW = ["bird", "cat", "dog"], ["dog", "fox", "bird", "cat", "owl"]
@@ -129,3 +130,96 @@ def test_statistics_of_norms_come_along() -> None:
     warm_start(new, arrays(old), description="x")
     assert new.body[1]._mean.numpy().tobytes() == old.body[1]._mean.numpy().tobytes()
     assert new.body[1]._mean.stop_gradient
+
+
+def as_torch(network: Any) -> dict[str, Any]:
+    """Return a network's tensors as PyTorch would have them: linear weights [out, in], statistics by its names."""
+    found: dict[str, Any] = {"body.1.num_batches_tracked": np.array(3)}
+    for name, array in arrays(network).items():
+        renamed = name.replace("_mean", "running_mean").replace("_variance", "running_var")
+        linear = name.endswith("weight") and array.ndim == 2 and "embedding" not in name
+        found[renamed] = np.ascontiguousarray(array.T) if linear else array
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_torch_weights_are_turned_round_where_paddle_has_linear_layers(prefix: str) -> None:
+    class Square(Classifier):
+        """Shapes alone do not tell that its body must be turned; its embedding must not be."""
+
+        def __init__(self, classes: int) -> None:
+            super().__init__(classes)
+            self.embedding = paddle.nn.Embedding(6, 6)
+            self.square = paddle.nn.Linear(6, 6)
+
+        def forward(self, x: Any) -> Any:
+            return super().forward(self.square(x)) + self.embedding.weight.sum()
+
+    paddle.seed(1)
+    old, new = Square(3), Square(3)
+    for network in (old, new):
+        network.eval()
+    source = {prefix + name: array for name, array in as_torch(old).items()}
+    report = warm_start(new, source, description="torch", convert="torch")
+    assert report.share_loaded == 1.0
+    assert report.unused == ()
+    assert bits(new) == bits(old)
+    control = Square(3)
+    warm_start(control, source, description="torch", min_loaded=0.0)
+    assert outputs(control).tobytes() != outputs(old).tobytes()
+
+
+def stepped(network: Classifier, steps: int) -> Any:
+    optimizer = paddle.optimizer.Adam(0.01, parameters=network.parameters())
+    for number in range(steps):
+        x = np.random.RandomState(number).normal(size=(8, 6)).astype("float32")
+        paddle.nn.functional.cross_entropy(
+            network(paddle.to_tensor(x)), paddle.zeros([8, 1], "int64")
+        ).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return optimizer
+
+
+def moments(network: Classifier, optimizer: Any) -> dict[tuple[str, str], Any]:
+    return {(slot.parameter, slot.kind): slot.tensor.numpy() for slot in slots(network, optimizer)}
+
+
+def test_a_heads_moments_move_with_its_rows_and_new_ones_begin_at_zero() -> None:
+    old, new = trained(3), trained(5, seed=1)
+    saved = moments(old, stepped(old, 4))
+    head = HeadTransplant("fc", OLD, NEW, moments=True)
+    warm_start(new, arrays(old), description="old", head=head)
+    optimizer = paddle.optimizer.Adam(0.01, parameters=new.parameters())
+    assert transplant_moments(new, optimizer, saved, head) == ["fc.weight", "fc.bias"]
+    found = moments(new, optimizer)
+    assert {name for name, _ in found} == {"fc.weight", "fc.bias"}
+    for kind in ("moment1", "moment2"):
+        for number, label in enumerate(NEW):
+            column = found["fc.weight", kind][:, number]
+            if label in OLD:
+                assert column.tobytes() == saved["fc.weight", kind][:, OLD.index(label)].tobytes()
+                assert np.abs(column).sum() > 0
+            else:
+                assert not column.any()
+    assert found["fc.weight", "beta1_pow_acc"] == saved["fc.weight", "beta1_pow_acc"]
+
+
+def test_an_optimizer_with_moved_moments_goes_on_as_the_old_one_would() -> None:
+    old, new = trained(3), trained(3, seed=1)
+    optimizer = stepped(old, 4)
+    head = HeadTransplant("fc", OLD, OLD, moments=True)
+    warm_start(new, arrays(old), description="old", head=head)
+    continued = paddle.optimizer.Adam(0.01, parameters=new.fc.parameters())
+    transplant_moments(new, continued, moments(old, optimizer), head)
+    fresh_start = trained(3, seed=1)
+    warm_start(fresh_start, arrays(old), description="old", head=head)
+    fresh = paddle.optimizer.Adam(0.01, parameters=fresh_start.fc.parameters())
+    for network, stepping in ((old, optimizer), (new, continued), (fresh_start, fresh)):
+        x = np.random.RandomState(7).normal(size=(8, 6)).astype("float32")
+        paddle.nn.functional.cross_entropy(
+            network(paddle.to_tensor(x)), paddle.zeros([8, 1], "int64")
+        ).backward()
+        stepping.step()
+    assert new.fc.weight.numpy().tobytes() == old.fc.weight.numpy().tobytes()
+    assert fresh_start.fc.weight.numpy().tobytes() != old.fc.weight.numpy().tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -31,6 +31,8 @@ class HeadTransplant:
         new_rows: What the rows of labels without an old row hold: "init" (what the network's own initialiser gave
             them), "zero", or "mean" (the mean of all old labels' rows in the same place). "init" lets new labels
             differ from each other from the first step; "mean" starts them about as likely as an old one.
+        moments: Take the head's optimizer state over too, where the source is a checkpoint of ours: the old rows' as it
+            was, the new ones' zero. False: the optimizer begins afresh, as with every other layer.
 
     Raises:
         InvalidArgumentError: An unknown layout or ``new_rows``; labels that are none, not strings or twice the
@@ -46,6 +48,7 @@ class HeadTransplant:
     layout: str
     rename: tuple[tuple[str, str], ...]
     new_rows: str
+    moments: bool
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class HeadTransplant:
         layout: str = "linear",
         rename: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         new_rows: str = "init",
+        moments: bool = False,
     ) -> None:
         if not isinstance(key, str):
             raise InvalidArgumentError(
@@ -78,6 +82,7 @@ class HeadTransplant:
             ("layout", layout),
             ("rename", pairs),
             ("new_rows", new_rows),
+            ("moments", bool(moments)),
         ):
             object.__setattr__(self, name, value)
         _check_rename(pairs, old, new)
@@ -89,9 +94,7 @@ class HeadTransplant:
 
     def with_old_labels(self, labels: Sequence[str]) -> HeadTransplant:
         """Return the same transplant with ``old_labels`` as the source's metadata tells them."""
-        return HeadTransplant(
-            self.key, labels, self.new_labels, layout=self.layout, rename=self.rename, new_rows=self.new_rows
-        )
+        return replace(self, old_labels=tuple(labels))
 
     def origins(self) -> tuple[int | None, ...]:
         """Return for each new label the number of the old label it continues, or ``None`` for a new one.

@@ -1,18 +1,11 @@
-"""Rename tables turn one library's names into another's, all of them and without collision."""
+"""Conversions turn one library's names into Paddle's, all of them and without collision."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
+from paddle_warm_callbacks.plan.conversions import CONVERSIONS
 from paddle_warm_callbacks.plan.matching import TensorSpec, match
-from paddle_warm_callbacks.plan.renames import (
-    PADDLECLAS_RESNET50,
-    PADDLECLAS_RESNET101,
-    PADDLECLAS_RESNET152,
-    TORCH_NORMS,
-)
 
 NORM = ("weight", "bias", "_mean", "_variance")
 
@@ -31,21 +24,15 @@ def paddleclas_names(blocks: tuple[int, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("depth", "blocks", "table"),
-    [
-        (50, (3, 4, 6, 3), PADDLECLAS_RESNET50),
-        (101, (3, 4, 23, 3), PADDLECLAS_RESNET101),
-        (152, (3, 8, 36, 3), PADDLECLAS_RESNET152),
-    ],
+    ("depth", "blocks"), [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))]
 )
-def test_paddleclas_names_become_those_of_paddle_vision(
-    depth: int, blocks: tuple[int, ...], table: Mapping[str, str]
-) -> None:
+def test_paddleclas_names_become_those_of_paddle_vision(depth: int, blocks: tuple[int, ...]) -> None:
     paddle = pytest.importorskip("paddle")
     network = getattr(paddle.vision.models, f"resnet{depth}")(pretrained=False)
     live = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     # Both libraries make the same tensors in the same order, which gives the source its shapes.
     names = paddleclas_names(blocks)
+    table = CONVERSIONS[f"paddleclas-resnet{depth}"].rename
     assert len(names) == len(live)
     source = [
         TensorSpec(name, shape, "float32") for name, shape in zip(names, _paddleclas_order(live).values())
@@ -78,10 +65,10 @@ def _paddleclas_order(live: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, 
     return {name: live[name] for name in sorted(live, key=place)}
 
 
-def test_torch_statistics_get_paddle_s_names() -> None:
-    source = [
-        TensorSpec(f"bn1.{part}", (4,), "float32") for part in ("weight", "running_mean", "running_var")
-    ]
-    target = [TensorSpec(f"bn1.{part}", (4,), "float32") for part in ("weight", "_mean", "_variance")]
-    assert match(source, target, rename=TORCH_NORMS).skips == ()
-    assert len(match(source, target).skips) == 2
+def test_torch_statistics_get_paddles_names_and_counters_are_dropped() -> None:
+    names = ["bn1.weight", "bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked"]
+    assert CONVERSIONS["torch"].names(names) == {
+        "bn1.weight": "bn1.weight",
+        "bn1.running_mean": "bn1._mean",
+        "bn1.running_var": "bn1._variance",
+    }
