@@ -190,6 +190,7 @@ class WarmStartCallback(FitCallback):
             convert=self._convert,
             min_loaded=self._min_loaded,
         )
+        report = replace(report, notes=(*report.notes, *_written_elsewhere(source)))
         if head is not None and head.moments:
             restored = warm_start.transplant_moments(
                 loop.network, loop.optimizer, _accumulators_of(source), head
@@ -209,6 +210,14 @@ def _labels_of(source: Source) -> Sequence[str]:
             remedy='pass old_labels=[…], or save with PeriodicCheckpoint(metadata={"labels": […]})',
         )
     return list(labels)
+
+
+def _written_elsewhere(source: Source) -> tuple[str, ...]:
+    written = {} if source.checkpoint is None else source.checkpoint.manifest.writer
+    now = training_state.versions()["paddle"]
+    if written.get("paddle", now) == now:
+        return ()
+    return (f"written by Paddle {written['paddle']}, read by {now}",)
 
 
 def _accumulators_of(source: Source) -> dict[tuple[str, str], Any]:

@@ -46,12 +46,15 @@ def same_host(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def restore_paddle(state: Mapping[str, Any]) -> None:
-    """Put Paddle's generators back; generators of devices that are not here are left alone."""
+    """Put Paddle's generators back; generators of devices that are not here are left alone.
+
+    So is the CPU's where only one of two Paddles, that which saved and this one, has the engine in its record.
+    """
     for number, (generator, (fields, engine)) in enumerate(zip(_paddle_generators(), state["paddle"])):
+        if number == 0 and not (engine and paddle_state_is_whole()):
+            continue
         if engine:
             fields = (*fields, list(engine))
-        elif number == 0:
-            continue  # the CPU's generator without its engine is not a state: see paddle_state_is_whole
         kind: Any = type(generator.get_state())
         record = kind.__new__(kind)
         record.__setstate__(tuple(fields))

@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 
 from paddle_warm_callbacks.errors import CorruptCheckpointError
-from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state
+from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state, rng
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.staging import StagingBuffers
 from paddle_warm_callbacks.version import __version__
@@ -121,8 +121,13 @@ def restore(
     notes = restore_counted(loop, counters, loop.callbacks)
     loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
     loop.iters_before = counters["iters_done"]
-    if loop.reseed_from is not None:
-        loop.reseed_from = counters["reseed_from"]
+    seed = counters["reseed_from"]
+    if seed is not None and loop.reseed_from is None:
+        rng.reseed(
+            seed, loop.progress.global_step
+        )  # saved by a Paddle without a whole state, taken over by one with
+    elif seed is not None:
+        loop.reseed_from = seed
     return restored, reset, notes
 
 

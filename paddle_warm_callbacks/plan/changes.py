@@ -22,6 +22,8 @@ _BREAKING_WITHIN_EPOCH = {
     "steps_per_epoch": "the saved position counts steps of the old epoch",
     "sampler": "another sampler gives another order",
 }
+# These end no run, and yet it is not the same run to the bit.
+_INEXACT = {"paddle": "goes on, but kernels may round otherwise and generators draw otherwise"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Change:
     reason: str | None
 
     def __str__(self) -> str:
-        consequence = self.reason or "harmless"
+        consequence = self.reason or _INEXACT.get(self.fact, "harmless")
         return f"{self.fact}: {self.saved} when saved, {self.current} now ({consequence})"
 
 

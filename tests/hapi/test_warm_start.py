@@ -223,3 +223,39 @@ def test_an_optimizer_with_moved_moments_goes_on_as_the_old_one_would() -> None:
         stepping.step()
     assert new.fc.weight.numpy().tobytes() == old.fc.weight.numpy().tobytes()
     assert fresh_start.fc.weight.numpy().tobytes() != old.fc.weight.numpy().tobytes()
+
+
+def clusters(classes: int, count: int, seed: int) -> tuple[Any, Any]:
+    """Return ``count`` points around one centre per class, and their classes."""
+    labels = np.random.RandomState(seed).randint(0, classes, count)
+    noise = np.random.RandomState(seed + 1).normal(size=(count, 6))
+    centres = np.random.RandomState(99).normal(size=(len(NEW), 6)) * 4
+    return (centres[labels] + noise).astype("float32"), labels
+
+
+def test_old_classes_are_known_at_step_0_by_label_and_not_with_a_random_head() -> None:
+    x, labels = clusters(3, 256, 0)
+    old = trained(3)
+    old.train()
+    optimizer = paddle.optimizer.Adam(0.02, parameters=old.parameters())
+    for _ in range(60):
+        loss = paddle.nn.functional.cross_entropy(old(paddle.to_tensor(x)), paddle.to_tensor(labels[:, None]))
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    old.eval()
+    unseen, of = clusters(3, 256, 7)
+
+    def accuracy(network: Classifier, numbers: list[int]) -> float:
+        """Return the share of old-class points whose class gets the highest score among the old classes."""
+        scores = network(paddle.to_tensor(unseen)).numpy()[:, numbers]
+        return float((scores.argmax(1) == of).mean())
+
+    before = accuracy(old, [0, 1, 2])
+    assert before > 0.95
+    grown, random_head = trained(5, seed=1), trained(5, seed=1)
+    warm_start(grown, arrays(old), description="old", head=HeadTransplant("fc", OLD, NEW))
+    warm_start(random_head, arrays(old), description="old", exclude=["^fc"])
+    places = [NEW.index(label) for label in OLD]
+    assert accuracy(grown, places) == before
+    assert accuracy(random_head, places) < before - 0.2

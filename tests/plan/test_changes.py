@@ -34,6 +34,12 @@ def test_what_the_position_counts_in_breaks_a_resume_inside_an_epoch_only(fact: 
     assert str(boundary) == f"{fact}: 1 when saved, 2 now (harmless)"
 
 
+def test_another_paddle_is_no_reason_to_stop_and_not_called_harmless() -> None:
+    (change,) = changes({"paddle": "2.6.2"}, {"paddle": "3.3.1"}, within_epoch=True)
+    assert change.reason is None
+    assert "goes on, but" in str(change)
+
+
 def test_breaking_changes_come_first_and_each_is_named_with_both_values() -> None:
     found = changes(FACTS, {"epochs": 9, "network": "b", "batch_size": 8}, within_epoch=True)
     assert [(change.fact, change.saved, change.current) for change in found] == [

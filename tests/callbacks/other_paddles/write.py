@@ -1,0 +1,31 @@
+"""Write the run directory of this folder that the installed Paddle is named after.
+
+PYTHONPATH=. python tests/callbacks/other_paddles/write.py
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import paddle
+
+from paddle_warm_callbacks import EveryNSteps, KeepLatest, PeriodicCheckpoint
+from tests.callbacks.runs import Interrupted, Losses, fit, model
+
+
+def main() -> None:
+    """Train to the middle of an epoch, and leave one checkpoint."""
+    run_dir = Path(__file__).with_name(f"paddle-{paddle.__version__}")
+    shutil.rmtree(run_dir, ignore_errors=True)
+    saver = PeriodicCheckpoint(
+        run_dir, save=EveryNSteps(2), keep=KeepLatest(1), metadata={"labels": ["a", "b", "c"]}
+    )
+    try:
+        fit(model(), saver, Losses(fail_after=(1, 0)), epochs=3)
+    except Interrupted:
+        (run_dir / ".lock").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
