@@ -121,14 +121,19 @@ def restore(
     notes = restore_counted(loop, counters, loop.callbacks)
     loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
     loop.iters_before = counters["iters_done"]
-    seed = counters["reseed_from"]
-    if seed is not None and loop.reseed_from is None:
-        rng.reseed(
-            seed, loop.progress.global_step
-        )  # saved by a Paddle without a whole state, taken over by one with
-    elif seed is not None:
-        loop.reseed_from = seed
+    _restore_seed(loop, counters["reseed_from"])
     return restored, reset, notes
+
+
+def _restore_seed(loop: FitLoop, saved: int | None) -> None:
+    """Take the run's seed over, where Paddle's generator is seeded at each step; across Paddles, make one up."""
+    here = loop.reseed_from is not None
+    if saved is None and here:
+        loop.reseed_from = loop.progress.global_step
+    elif saved is not None and not here:
+        rng.reseed(saved, loop.progress.global_step)
+    elif here:
+        loop.reseed_from = saved
 
 
 def restore_optimizer(
