@@ -108,6 +108,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self._eval_loader = fit_locals["eval_loader"]
         self._users_eval_init: tuple[Any, Any] | None = None
         self._joined: list[Listener] = []
+        self._hearing: dict[str, list[Callable[..., None]]] = {}
         self._position: LoaderPosition | None = None
         # Weak, because the list holds this tail: a strong cycle would outlive fit until the next garbage collection.
         self._cbks = weakref.ref(cbks)
@@ -375,10 +376,14 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _add(self, callback: Listener) -> None:
         self._joined.append(callback)
         self._joined.sort(key=lambda joined: joined.order)
+        self._hearing = {}
 
     def _tell(self, hook: str, *args: Any) -> None:
-        for callback in self._joined:
-            getattr(callback, hook)(self, *args)
+        # Looked up once per fit: this is done several times at every step.
+        if hook not in self._hearing:
+            self._hearing[hook] = [getattr(callback, hook) for callback in self._joined]
+        for hear in self._hearing[hook]:
+            hear(self, *args)
 
     def _close(self) -> None:
         """Undo everything, once; the first failure is raised after all have had their turn."""

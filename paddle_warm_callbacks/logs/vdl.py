@@ -1,25 +1,30 @@
 """A VisualDL log that goes on where a resumed run goes on: one file, and no step in it twice.
 
 The file is a row of records, each its length (8 bytes, little-endian) and a ``visualdl.Record`` message; read from
-VisualDL 2.5.3, and held to that by tests that read the file with its own LogReader.
+VisualDL 2.5.3, and held to that by tests that read the file with its own LogReader. The messages are VisualDL's; they
+are written here rather than by its LogWriter, whose thread takes the interpreter from training at every single point.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from paddle_warm_callbacks.logs.rewriting import rewrite
 
 FILE = "vdlrecords.run.log"
 _LENGTH = struct.Struct("<Q")
+_BINS = 10  # of a histogram, as LogWriter has it
 
 
 class VisualDLLog:
-    """Append scalars and texts to a VisualDL log of one run.
+    """Append scalars, texts, histograms and hyper-parameters to a VisualDL log of one run.
 
     Args:
         directory: Exists.
@@ -30,37 +35,55 @@ class VisualDLLog:
     """
 
     def __init__(self, directory: Path, keep: Callable[[str, int], bool]) -> None:
-        from visualdl import LogWriter
+        from visualdl.component import base_component
 
+        self._records: Any = base_component
         path = directory / FILE
-        if path.exists():
+        fresh = not path.exists()
+        if not fresh:
             rewrite(path, b"".join(_kept(path.read_bytes(), keep)))
-        self._writer = LogWriter(str(directory), file_name=FILE)
+        self._file = path.open("ab")
+        if fresh:
+            self._write(self._records.meta_data(walltime=_now()))
 
     def scalar(self, tag: str, step: int, value: float) -> None:
         """Log one value."""
-        self._writer.add_scalar(tag, value, step)
+        self._write(self._records.scalar(_named(tag), value, step, _now()))
 
     def text(self, tag: str, step: int, text: str) -> None:
         """Log one text; its page collapses white space, so lines end in a paragraph sign there, and cells in a bar."""
         lines = (re.sub(r"\s{2,}", " | ", line.strip()) for line in text.splitlines() if line.strip(" -"))
-        self._writer.add_text(tag, " ¶ ".join(lines), step)
+        self._write(self._records.text(_named(tag), " ¶ ".join(lines), step, _now()))
 
     def hparams(self, settings: Mapping[str, str | float], metrics: Sequence[str]) -> None:
         """Log the run's settings, to be compared with other runs' by the last values of the scalars named."""
-        self._writer.add_hparams(dict(settings), list(metrics))
+        self._write(self._records.hparam("run", dict(settings), [_named(tag) for tag in metrics], _now()))
 
     def histogram(self, tag: str, step: int, values: Any) -> None:
         """Log the distribution of an array's values."""
-        self._writer.add_histogram(tag, values, step)
+        counts, edges = np.histogram(values, bins=_BINS)
+        self._write(self._records.histogram(_named(tag), counts, edges, step, _now()))
 
     def flush(self) -> None:
         """Hand what was logged to the operating system: a killed process loses none of it."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
-        """Flush and close; ends VisualDL's writing thread."""
-        self._writer.close()
+        """Flush and close."""
+        self._file.close()
+
+    def _write(self, record: Any) -> None:
+        data = record.SerializeToString()
+        self._file.write(_LENGTH.pack(len(data)) + data)
+
+
+def _now() -> int:
+    return round(time.time() * 1000)
+
+
+def _named(tag: str) -> str:
+    """Return ``tag`` without the one sign that VisualDL keeps to itself."""
+    return tag.replace("%", "_")
 
 
 def _kept(data: bytes, keep: Callable[[str, int], bool]) -> Iterator[bytes]:

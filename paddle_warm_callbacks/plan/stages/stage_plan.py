@@ -163,7 +163,9 @@ class StagePlan:
         it takes their mean.
         """
         position = progress.epoch if self.unit == "epoch" else progress.global_step
-        index = max(i for i, stage in enumerate(self.stages) if stage.start <= position)
+        index = len(self.stages) - 1
+        while self.stages[index].start > position:
+            index -= 1
         stage = self.stages[index]
         if self.unit == "step":
             return StageAt(index, stage, progress.global_step - stage.start)
