@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from tqdm import tqdm
 
 from paddle_warm_callbacks.checkpoint import durable, mirror
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
@@ -38,7 +39,7 @@ def fetch_file(url: str) -> Path:
     """Return a local copy of the file at ``url``, downloading it unless that very version is in the cache.
 
     An interrupted download goes on where it stopped, in this call (three attempts) or in a later one; a second process
-    waits for the first. The size is compared with what the server says.
+    waits for the first. The size is compared with what the server says. On a terminal a bar shows how far it is.
 
     Raises:
         SourceError: There is no such file, or it could not be fetched.
@@ -46,7 +47,7 @@ def fetch_file(url: str) -> Path:
     files, path = opened(url)
     try:
         size = files.size(path)
-        version = str(files.ukey(path))
+        version = _version(files, path)
     # Every storage library raises its own.
     except Exception as error:
         raise _unreachable(url, error) from error
@@ -87,6 +88,14 @@ def fetch_checkpoint(url: str) -> Checkpoint:
     return checkpoint
 
 
+def _version(files: Any, path: str) -> str:
+    """Return what changes when the remote file does, as far as its storage tells."""
+    info = files.info(path)
+    # fsspec takes a file at an HTTP URL for unchanging; its server's headers know better.
+    known = [str(info[name]) for name in ("ETag", "Last-Modified", "LastModified", "mtime") if name in info]
+    return " ".join([str(files.ukey(path)), *known])
+
+
 def _key(url: str, version: str, size: int | None) -> str:
     return hashlib.sha256(f"{url}\n{version}\n{size}".encode()).hexdigest()[:32]
 
@@ -96,7 +105,7 @@ def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> N
     logger.info("downloading %s (%s bytes) to %s", url, "?" if size is None else f"{size:,}", target)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _append(files, path, part, resume=size is not None)
+            _append(files, path, part, size)
             found = part.stat().st_size
             if size is None or found == size:
                 break
@@ -113,13 +122,19 @@ def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> N
     part.replace(target)
 
 
-def _append(files: Any, path: str, part: Path, *, resume: bool) -> None:
-    """Copy the rest of a remote file to ``part``; without ``resume``, all of it."""
+def _append(files: Any, path: str, part: Path, size: int | None) -> None:
+    """Copy the rest of a remote file to ``part``, with a progress bar; all of it where its size is not known."""
+    resume = size is not None
     with part.open("ab" if resume else "wb") as out, files.open(path, "rb") as remote:
-        if out.tell():
-            remote.seek(out.tell())
-        while piece := remote.read(_PIECE_BYTES):
-            out.write(piece)
+        begun = out.tell()
+        if begun:
+            remote.seek(begun)
+        # None shows the bar where someone is looking: on a terminal.
+        name = part.stem
+        with tqdm(desc=name, initial=begun, total=size, unit="B", unit_scale=True, disable=None) as bar:
+            while piece := remote.read(_PIECE_BYTES):
+                out.write(piece)
+                bar.update(len(piece))
 
 
 def _unreachable(url: str, error: Exception) -> SourceError:

@@ -10,6 +10,9 @@ import fsspec.core
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
+# What a scheme's package is called among our extras.
+_EXTRAS = {"http": "http", "https": "http", "oss": "oss", "s3": "s3"}
+
 
 def is_url(text: str) -> bool:
     """Return whether ``text`` is a URL rather than a path."""
@@ -43,12 +46,14 @@ def opened(url: str) -> tuple[Any, str]:
         files, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         scheme = url.partition("://")[0]
-        extra = {"s3": "paddle-warm-callbacks[s3]", "oss": "paddle-warm-callbacks[oss]"}.get(scheme)
+        extra = _EXTRAS.get(scheme)
         raise SourceError(
             f"URLs that begin with {scheme}:// cannot be opened",
             where=url,
             received=str(error),
             expected="a scheme that fsspec knows, with its package installed",
-            remedy=f'pip install "{extra}"' if extra else f"pip install the fsspec package for {scheme}://",
+            remedy=f'pip install "paddle-warm-callbacks[{extra}]"'
+            if extra
+            else f"pip install the fsspec package for {scheme}://",
         ) from error
     return files, str(path).rstrip("/")

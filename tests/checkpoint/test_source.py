@@ -23,6 +23,7 @@ from paddle_warm_callbacks.errors import (
     UnsafeFileError,
 )
 from paddle_warm_callbacks.plan.retention import KeepBest, KeepLatest
+from tests.checkpoint.http_server import serving
 from tests.checkpoint.samples import contents, same
 
 WEIGHTS = {"fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "fc.bias": np.zeros(3, np.float32)}
@@ -292,6 +293,41 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(
     Breaking.lossy = False
     assert same(open_source(url).tensors, WEIGHTS)
     assert begun_at[:4] == [0, 100, 200, 300]  # no byte came twice
+
+
+def test_a_file_on_a_web_server_is_downloaded_once_per_version(weights: Path) -> None:
+    with serving() as (files, address):
+        files.content["/net.pdparams"] = weights.read_bytes()
+        for _ in range(2):
+            assert same(open_source(f"{address}/net.pdparams").tensors, WEIGHTS)
+        asked = len(files.gets)
+        assert asked >= 1
+        with weights.open("r+b") as file:  # other bytes, and as many
+            write_pdparams(file, {name: array[::-1].copy() for name, array in WEIGHTS.items()})
+        files.content["/net.pdparams"] = weights.read_bytes()
+        assert not same(open_source(f"{address}/net.pdparams").tensors, WEIGHTS)
+        assert len(files.gets) > asked
+
+
+def test_a_web_server_that_breaks_off_is_asked_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_SECONDS_BETWEEN", 0.01)
+    large = {"weight": np.random.RandomState(0).rand(3_000_000)}  # 24 MB: in several pieces
+    with (tmp_path / "large.pdparams").open("wb") as file:
+        write_pdparams(file, large)
+    content = (tmp_path / "large.pdparams").read_bytes()
+    with serving() as (files, address):
+        files.content["/large.pdparams"] = content
+        files.break_from = 12_000_000
+        with pytest.raises(SourceError, match="what came so far is kept"):
+            open_source(f"{address}/large.pdparams")
+        files.break_from = None
+        before = len(files.gets)
+        assert same(open_source(f"{address}/large.pdparams").tensors, large)
+        assert min(first for _, first in files.gets[before:]) > 0  # not from the beginning again
+        with pytest.raises(SourceError, match="absent"):
+            open_source(f"{address}/absent.pdparams")
 
 
 @pytest.mark.parametrize("which", ["latest", "best"])

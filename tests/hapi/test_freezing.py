@@ -200,3 +200,46 @@ def test_what_the_user_froze_stays_so_unless_it_is_named(pattern: str, expected:
         parameter.stop_gradient = True
     (trainable,) = Freezer(net).respecting_the_user(StagePlan([Stage(0, pattern)]))
     assert set(trainable) == expected
+
+
+def test_synchronised_norms_are_frozen_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their kernel needs a GPU: what is looked at is how it would be called."""
+    net = around(nn.SyncBatchNorm(3))
+    as_test: list[bool] = []
+
+    def kernel(x: Any, mean: Any, variance: Any, weight: Any, bias: Any, is_test: bool, *rest: Any) -> Any:
+        as_test.append(is_test)
+        return (x, *[None] * 5)
+
+    monkeypatch.setattr(paddle._C_ops, "sync_batch_norm_", kernel)
+    freezer = Freezer(net)
+    for trainable in ([], ["norm.weight", "norm.bias"]):
+        freezer.apply(trainable, freeze_norm=True)
+        net.train()
+        net(inputs([4, 3, 5, 5]))
+    freezer.close()
+    assert as_test == [True, False]
+
+
+def test_master_weights_begin_when_a_layer_is_thawed() -> None:
+    net = nn.Sequential(("body", nn.Linear(3, 3)), ("fc", nn.Linear(3, 2)))
+    net.to(dtype="bfloat16")
+    # SGD is the one optimizer with a bfloat16 kernel on a CPU.
+    optimizer = paddle.optimizer.SGD(1e-3, parameters=net.parameters(), multi_precision=True)
+    freezer = Freezer(net)
+    bodies, masters = [], []
+    for trainable in (["fc.weight", "fc.bias"], list(freezer.names)):
+        freezer.apply(trainable, freeze_norm=True)
+        bodies.append(net.body.weight.astype("float32").numpy())
+        for parameter in net.parameters():
+            if not parameter.stop_gradient:
+                parameter.grad = paddle.ones_like(parameter)
+        optimizer.step()
+        optimizer.clear_grad()
+        masters.append(set(optimizer._master_weights))
+    assert masters[0] == {net.fc.weight.name, net.fc.bias.name}
+    assert masters[1] == {parameter.name for parameter in net.parameters()}
+    assert (bodies[0] == bodies[1]).all()
+    # Made from the weights as they were thawed; the CPU's kernel then moves the weights and leaves the master alone.
+    assert (optimizer._master_weights[net.body.weight.name].numpy() == bodies[1]).all()
+    assert (net.body.weight.astype("float32").numpy() != bodies[1]).any()

@@ -1,0 +1,81 @@
+"""An HTTP server on this machine that knows ranges and entity tags, and can break off."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Files:
+    """What is served, and what was asked for.
+
+    Attributes:
+        content: Path to bytes.
+        gets: (path, first byte) of every GET.
+        break_from: A GET that wants this byte, or later ones, gets half and then no connection; None: none does.
+    """
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.gets: list[tuple[str, int]] = []
+        self.break_from: int | None = None
+
+
+@contextmanager
+def serving() -> Iterator[tuple[Files, str]]:
+    """Yield the files and the address they are served at."""
+    files = Files()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._headers()
+
+        def do_GET(self) -> None:
+            found = self._headers()
+            if found is None:
+                return
+            body, last = found
+            if files.break_from is not None and last >= files.break_from:
+                self.wfile.write(body[: len(body) // 2])
+                self.close_connection = True
+                return
+            self.wfile.write(body)
+
+        def _headers(self) -> tuple[bytes, int] | None:
+            content = files.content.get(self.path)
+            if content is None:
+                self.send_error(404)
+                return None
+            first, last = 0, len(content) - 1
+            asked = self.headers.get("Range")
+            if asked is not None:
+                start, _, end = asked.removeprefix("bytes=").partition("-")
+                first, last = int(start), min(int(end or last), last)
+            if self.command == "GET":
+                files.gets.append((self.path, first))
+            self.send_response(200 if asked is None else 206)
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+            self.send_header("Content-Length", str(last - first + 1))
+            if asked is not None:
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            self.end_headers()
+            return content[first : last + 1], last
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield files, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
