@@ -14,7 +14,10 @@ import pytest
 import paddle_warm_callbacks
 from paddle_warm_callbacks import errors
 
-NEEDS_PADDLE = {"PeriodicCheckpoint", "StagedUnfreeze", "WarmLRScaler", "WarmStartCallback", "WarmVisualDL"}
+NEEDS_PADDLE = {
+    *("PeriodicCheckpoint", "StagedUnfreeze", "WarmLRScaler", "WarmStartCallback", "WarmVisualDL"),
+    *("fine_tune", "stages_from_depth"),
+}
 
 # Name, then its constructor's parameters as (name, default), "*" before the keyword-only ones. REQUIRED has none.
 REQUIRED = inspect.Parameter.empty
@@ -69,7 +72,7 @@ SIGNATURES: dict[str, list[Any]] = {
 
 def _public(name: str) -> Any:
     if name in NEEDS_PADDLE:
-        pytest.importorskip("paddle", reason="the callbacks need Paddle", exc_type=ImportError)
+        pytest.importorskip("paddle", reason="needs Paddle", exc_type=ImportError)
     return getattr(paddle_warm_callbacks, name)
 
 
