@@ -19,6 +19,9 @@ from paddle_warm_callbacks.errors import SourceError
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
+# There are no directories there, and making one would make the bucket, which nobody asked for if its name is mistyped.
+_OBJECT_STORES = frozenset({"s3", "s3a", "oss", "gs", "gcs", "abfs", "az"})
+
 
 def upload(checkpoint: Checkpoint, url: str) -> str:
     """Copy a checkpoint to ``<url>/checkpoints/<name>``, unless the very same is there.
@@ -44,13 +47,18 @@ def upload(checkpoint: Checkpoint, url: str) -> str:
         checkpoint.verify()  # a damaged copy would be found only when it is needed
         if files.exists(f"{target}/{MANIFEST}"):
             files.rm_file(f"{target}/{MANIFEST}")
-        files.makedirs(target, exist_ok=True)
+        if not _OBJECT_STORES.intersection(_protocols(files)):
+            files.makedirs(target, exist_ok=True)
         for name, entry in checkpoint.manifest.files.items():
             files.put_file(str(Path(checkpoint.path) / name), f"{target}/{name}")
             _require_size(files, f"{target}/{name}", entry.size)
         files.pipe_file(f"{target}/{MANIFEST}", manifest)
     files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": checkpoint.name}).encode("ascii"))
     return f"{url.rstrip('/')}/{CHECKPOINTS}/{checkpoint.name}"
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
 
 
 def list_mirrored(url: str) -> Sequence[str]:
