@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
     from paddle_warm_callbacks.plan.report import RestoreReport
     from paddle_warm_callbacks.plan.retention import KeepBest, KeepEvery, KeepLatest
-    from paddle_warm_callbacks.plan.saving import EveryNEpochs, EveryNSeconds, EveryNSteps
+    from paddle_warm_callbacks.plan.saving import (
+        EveryNEpochs,
+        EveryNSeconds,
+        EveryNSteps,
+        OnException,
+        OnNewBest,
+    )
     from paddle_warm_callbacks.plan.stages import FineTune, Stage
     from paddle_warm_callbacks.plan.transplant import HeadTransplant
     from paddle_warm_callbacks.progress import Progress
@@ -58,6 +64,8 @@ __all__ = [
     "KeepEvery",
     "KeepLatest",
     "NoUsableCheckpointError",
+    "OnException",
+    "OnNewBest",
     "PatternError",
     "PeriodicCheckpoint",
     "Progress",
@@ -89,7 +97,7 @@ _HOMES = {
     "hapi.depth": ("fine_tune", "stages_from_depth"),
     "plan.report": ("RestoreReport",),
     "plan.retention": ("KeepBest", "KeepEvery", "KeepLatest"),
-    "plan.saving": ("EveryNEpochs", "EveryNSeconds", "EveryNSteps"),
+    "plan.saving": ("EveryNEpochs", "EveryNSeconds", "EveryNSteps", "OnException", "OnNewBest"),
     "plan.stages": ("FineTune", "Stage"),
     "plan.transplant": ("HeadTransplant",),
     "progress": ("Progress",),

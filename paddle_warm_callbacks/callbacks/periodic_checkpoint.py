@@ -21,7 +21,7 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.preemption import SignalFlag
 from paddle_warm_callbacks.hapi.staging import StagingBuffers
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
-from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy
+from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -84,8 +84,17 @@ class PeriodicCheckpoint(FitCallback):
         self._signal = SignalFlag() if save_on_signal else None
         self._raises = on_error == "raise"
         self._buffers = StagingBuffers()
+        self._extremes: dict[str, tuple[float, float]] = {}
         self.events: list[SaveEvent] = []
         self.preempted_by: str | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the lowest and highest value of each metric evaluated so far."""
+        return {"extremes": {name: list(pair) for name, pair in self._extremes.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what an interrupted run has seen."""
+        self._extremes = {name: (low, high) for name, (low, high) in state["extremes"].items()}
 
     # -- one fit -----------------------------------------------------------------------------------------------------
 
@@ -101,6 +110,7 @@ class PeriodicCheckpoint(FitCallback):
         self._started = time.monotonic()
         self._last: SaveMoment | None = None
         self._waiting_for_window = 0
+        self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
         self.preempted_by = None
         _ = loop.position
@@ -151,8 +161,12 @@ class PeriodicCheckpoint(FitCallback):
         """Save if one is due now that the epoch's evaluation, schedulers and callbacks are behind."""
         self._before_evaluation = None
         signalled = self._signal is not None and self._signal.received is not None
-        if signalled or self._due(loop, epoch_completed=True):
-            metrics = {**_numbers(logs, "train_"), **_numbers(eval_logs or {}, "")}
+        evaluated = _numbers(eval_logs or {}, "")
+        due = self._due(loop, epoch_completed=True, metrics=evaluated)
+        self._extremes = widened(self._extremes, evaluated)
+        metrics = {**_numbers(logs, "train_"), **evaluated}
+        self._warn_of_unknown_metrics(metrics, evaluated)
+        if signalled or due:
             self._commit(loop, metrics, epoch_completed=True)
         if signalled:
             self._stop(loop)
@@ -161,6 +175,21 @@ class PeriodicCheckpoint(FitCallback):
         """Save the last state, unless that is what was saved last."""
         if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
+
+    def interrupted(self, loop: FitLoop) -> None:
+        """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
+        saved = self._last is not None and self._last.progress == loop.progress
+        if saved or not self._save.on_exception or loop.window_open:
+            return
+        logger.warning(
+            "an exception is ending fit: saving the state after step %d", loop.progress.global_step
+        )
+        try:
+            at_boundary = loop.progress.step_in_epoch == 0
+            self._commit(loop, {}, epoch_completed=at_boundary, counters=self._before_evaluation)
+            self._writer.wait()
+        except CheckpointWriteError as error:
+            logger.error("a checkpoint was lost: %s", error)
 
     def fit_closed(self, loop: FitLoop) -> None:
         """Wait until what was saved is durable; give signal handlers and the run directory back."""
@@ -175,15 +204,32 @@ class PeriodicCheckpoint(FitCallback):
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
-    def _moment(self, loop: FitLoop, epoch_completed: bool) -> SaveMoment:
-        return SaveMoment(loop.progress, epoch_completed, time.monotonic() - self._started)
+    def _moment(
+        self, loop: FitLoop, epoch_completed: bool, metrics: Mapping[str, float] | None = None
+    ) -> SaveMoment:
+        seconds = time.monotonic() - self._started
+        return SaveMoment(loop.progress, epoch_completed, seconds, metrics or {}, self._extremes)
 
-    def _due(self, loop: FitLoop, *, epoch_completed: bool) -> bool:
-        return self._save.due(self._moment(loop, epoch_completed), self._last)
+    def _due(
+        self, loop: FitLoop, *, epoch_completed: bool, metrics: Mapping[str, float] | None = None
+    ) -> bool:
+        return self._save.due(self._moment(loop, epoch_completed, metrics), self._last)
+
+    def _warn_of_unknown_metrics(self, metrics: Mapping[str, float], evaluated: Mapping[str, float]) -> None:
+        """Say once that a policy waits for a metric that nothing has."""
+        unknown = sorted((self._keep.metrics | self._save.metrics) - metrics.keys())
+        if unknown and evaluated and not self._unknown_metrics_said:
+            self._unknown_metrics_said = True
+            logger.warning(
+                "PeriodicCheckpoint: no metric is called %s, which a policy asks for; there are: %s",
+                ", ".join(unknown),
+                ", ".join(sorted(metrics)),
+            )
 
     def _remember_before_evaluation(self, loop: FitLoop) -> None:
         at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
-        if self._signal is not None and at_end and loop.evaluation_follows(loop.progress.epoch):
+        wanted = self._signal is not None or self._save.on_exception
+        if wanted and at_end and loop.evaluation_follows(loop.progress.epoch):
             self._before_evaluation = training_state.capture_counters(loop)
 
     def _commit(

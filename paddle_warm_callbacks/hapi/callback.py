@@ -55,5 +55,8 @@ class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is
     def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Act at the normal end, after every callback's ``on_train_end``."""
 
+    def interrupted(self, loop: FitLoop) -> None:
+        """Act on an exception or Ctrl-C that is ending fit between two steps: the tensors are ``loop.progress``'s."""
+
     def fit_closed(self, loop: FitLoop) -> None:
         """Undo every change made to the user's objects. Called once per fit: after a return, an exception or Ctrl-C."""

@@ -98,7 +98,9 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.epochs = int(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
         self.iters_before = 0
+        self._metric_names: list[str] = model._metrics_name()
         self._in_step = False
+        self._interruptible = True
         self.accumulate = int(fit_locals["accumulate_grad_batches"])
         self.steps_per_epoch: int | None = model._len_data_loader(self.train_loader)
         self.board = Board.of_script(
@@ -178,7 +180,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def metric_tags(self) -> list[str]:
         """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
         prefix = "eval/" if self.evaluates else "train/"
-        return [prefix + name for name in self.model._metrics_name()]
+        return [prefix + name for name in self._metric_names]
 
     @property
     def window_open(self) -> bool:
@@ -237,7 +239,14 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         finally:
             self._unmute()
             if not (completed or self.model.stop_training):
+                self._interrupt()
                 self._close()
+
+    def _interrupt(self) -> None:
+        """Tell our callbacks, once, of an exception that is ending fit between two steps."""
+        if self._interruptible:
+            self._interruptible = False
+            self._tell("interrupted")
 
     def _finished(self) -> bool:
         iters_used = self._no_iters_left and self.progress.step_in_epoch == 0
@@ -292,6 +301,12 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                     self._mute()
                     return
             ended = True
+        except GeneratorExit:
+            self._interruptible = False  # raised within a step: the tensors may be between two steps
+            raise
+        except BaseException:
+            self._interrupt()  # raised by the loading of data
+            raise
         finally:
             self._in_step = False
             if self._position is not None:
@@ -347,11 +362,11 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
         """Count the step."""
         self.progress = self.progress.after_step()
-        self._tell("step_ended", dict(logs or {}))
+        self._tell("step_ended", self._own(logs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Complete the epoch, unless its evaluation is still to come."""
-        self._epoch_logs = dict(logs or {})
+        self._epoch_logs = self._own(logs)
         self._evaluating = self.evaluation_follows(epoch)
         if not self._evaluating:
             self._complete_epoch(None)
@@ -360,14 +375,18 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         """Complete the epoch that this evaluation belongs to."""
         if self._evaluating:
             self._evaluating = False
-            self._complete_epoch(dict(logs or {}))
+            self._complete_epoch(self._own(logs))
 
     def on_train_end(self, logs: Any = None) -> None:
         """Tell our callbacks the normal end, and undo."""
         try:
-            self._tell("fit_ended", dict(logs or {}))
+            self._tell("fit_ended", self._own(logs))
         finally:
             self._close()
+
+    def _own(self, logs: dict[str, Any] | None) -> dict[str, Any]:
+        """Copy this model's values; all models of a process share Paddle's one dictionary, and leave theirs in it."""
+        return {name: logs[name] for name in self._metric_names if name in logs} if logs else {}
 
     def _complete_epoch(self, eval_logs: dict[str, Any] | None) -> None:
         self.progress = self.progress.after_epoch()

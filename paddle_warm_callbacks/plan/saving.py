@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from paddle_warm_callbacks.arguments import require_int, require_number
+from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.progress import Progress
 
@@ -18,11 +20,15 @@ class SaveMoment:
         progress: The position: what training does next.
         epoch_completed: Whether the epoch before ``progress`` has just been completed, evaluation included.
         seconds: Monotonic seconds since this ``fit`` began; of a checkpoint from before that, 0.
+        metrics: Of the evaluation that has just been made, by name; empty where there was none.
+        extremes: Of every evaluation of the run before that one: metric to its lowest and highest value.
     """
 
     progress: Progress
     epoch_completed: bool
     seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 # A run with no checkpoint yet counts from its own beginning.
@@ -36,6 +42,16 @@ class SavePolicy(ABC):
     >>> policy.due(SaveMoment(Progress(500, 0, 500), False, 12.0), None)
     True
     """
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The metrics the policy looks at; one that no evaluation has is a likely misspelling."""
+        return frozenset()
+
+    @property
+    def on_exception(self) -> bool:
+        """Whether an exception that ends ``fit`` is an occasion."""
+        return False
 
     @abstractmethod
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
@@ -73,6 +89,16 @@ class AnySavePolicy(SavePolicy):
                 expected="one SavePolicy or more",
                 remedy="EveryNEpochs(1) | EveryNSteps(500)",
             )
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The metrics any of the policies looks at."""
+        return frozenset().union(*(policy.metrics for policy in self.policies))
+
+    @property
+    def on_exception(self) -> bool:
+        """Whether any of the policies saves then."""
+        return any(policy.on_exception for policy in self.policies)
 
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether any policy is due."""
@@ -135,3 +161,73 @@ class EveryNSeconds(SavePolicy):
         since = last or _BEGINNING
         moved = (now.progress, now.epoch_completed) != (since.progress, since.epoch_completed)
         return moved and now.seconds - since.seconds >= self.s
+
+
+def widened(
+    extremes: Mapping[str, tuple[float, float]], metrics: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Return ``extremes`` with one more evaluation taken in; NaN is no value.
+
+    >>> widened({"acc": (0.3, 0.5)}, {"acc": 0.6, "loss": 0.2})
+    {'acc': (0.3, 0.6), 'loss': (0.2, 0.2)}
+    """
+    wider = dict(extremes)
+    for name, value in metrics.items():
+        if not math.isnan(value):
+            low, high = wider.get(name, (value, value))
+            wider[name] = min(low, value), max(high, value)
+    return wider
+
+
+@dataclass(frozen=True)
+class OnNewBest(SavePolicy):
+    """Save after an evaluation that is better than all before it in the run, the interrupted part included.
+
+    Args:
+        metric: The metric's name as ``fit``'s evaluation logs it.
+        mode: ``"max"`` or ``"min"``: which end is better.
+    """
+
+    metric: str
+    mode: str = "max"
+
+    def __post_init__(self) -> None:
+        if not self.metric or not isinstance(self.metric, str):
+            raise InvalidArgumentError(
+                "not a metric's name",
+                where="OnNewBest(metric)",
+                received=repr(self.metric),
+                expected='the name fit logs it by, such as "acc"',
+            )
+        require_choice(self.mode, "OnNewBest(mode)", choices=("max", "min"))
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The one metric."""
+        return frozenset({self.metric})
+
+    def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
+        """Return whether the evaluation just made is the best; one without a value, or with NaN, never is."""
+        value = now.metrics.get(self.metric, math.nan)
+        if math.isnan(value):
+            return False
+        low, high = now.extremes.get(self.metric, (math.inf, -math.inf))
+        return value > high if self.mode == "max" else value < low
+
+
+@dataclass(frozen=True)
+class OnException(SavePolicy):
+    """Save the state of the last whole step when an exception or Ctrl-C ends ``fit`` between two steps.
+
+    Between two steps are the loading of data, the callbacks of an epoch, and evaluation. Within a step the state is no
+    step's: nothing is saved then, and the run goes on from its last checkpoint.
+    """
+
+    @property
+    def on_exception(self) -> bool:
+        """True."""
+        return True
+
+    def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
+        """Return False: no ordinary moment is an occasion."""
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from paddle_warm_callbacks.plan.saving import (
     EveryNEpochs,
     EveryNSeconds,
     EveryNSteps,
+    OnException,
+    OnNewBest,
     SaveMoment,
     SavePolicy,
+    widened,
 )
 from paddle_warm_callbacks.progress import Progress
 
@@ -129,3 +133,36 @@ def test_wrong_numbers_are_refused_at_once(build: Any, wrong: Any) -> None:
 def test_not_policies_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="EveryNEpochs"):
         AnySavePolicy((3,))  # type: ignore[arg-type]
+
+
+def evaluated(values: list[float], policy: OnNewBest) -> list[int]:
+    """Return the epochs, from 1, after which ``policy`` saves where evaluations give ``values``."""
+    extremes: dict[str, tuple[float, float]] = {}
+    saved = []
+    for epoch, value in enumerate(values, start=1):
+        now = SaveMoment(Progress(epoch, epoch, 0), True, 0.0, {"acc": value}, extremes)
+        if policy.due(now, None):
+            saved.append(epoch)
+        extremes = widened(extremes, now.metrics)
+    return saved
+
+
+def test_a_new_best_is_better_than_all_before() -> None:
+    assert evaluated([0.3, 0.2, 0.3, 0.5, 0.4, 0.6], OnNewBest("acc")) == [1, 4, 6]
+    assert evaluated([0.3, 0.2, 0.3, 0.1], OnNewBest("acc", mode="min")) == [1, 2, 4]
+    assert evaluated([0.3, 0.2], OnNewBest("loss")) == []
+    assert evaluated([math.nan, 0.2, math.nan, 0.3], OnNewBest("acc")) == [2, 4]
+
+
+def test_joined_policies_know_what_any_of_them_wants() -> None:
+    joined = EveryNSteps(5) | OnNewBest("acc") | OnNewBest("loss", mode="min") | OnException()
+    assert joined.metrics == {"acc", "loss"}
+    assert joined.on_exception
+    assert not (EveryNSteps(5) | OnNewBest("acc")).on_exception
+    assert not OnException().due(SaveMoment(Progress(5, 1, 0), True, 9.0), None)
+
+
+@pytest.mark.parametrize("arguments", [("",), (3,), ("acc", "best")])
+def test_a_wrong_new_best_is_refused(arguments: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        OnNewBest(*arguments)

@@ -1,0 +1,137 @@
+"""``paddle-warm ls``: the checkpoints of a run, read from their manifests alone unless they are to be verified."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from paddle_warm_callbacks.checkpoint.manifest import Manifest
+from paddle_warm_callbacks.cli.checking import verify_place
+from paddle_warm_callbacks.cli.output import age_text, bytes_text, metrics_text, print_json, print_table, say
+from paddle_warm_callbacks.cli.place import Place
+from paddle_warm_callbacks.cli.places import find
+from paddle_warm_callbacks.errors import CorruptCheckpointError
+
+# A manifest at a URL costs a round trip; this many are under way at once.
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One checkpoint of a listing.
+
+    Attributes:
+        place: Where it is.
+        manifest: Its manifest, or None if that is damaged.
+        problems: What is wrong with it, a sentence each; with ``verified`` None, what its manifest alone shows.
+        verified: Whether every byte is what was written; None: not asked.
+    """
+
+    place: Place
+    manifest: Manifest | None
+    problems: tuple[str, ...]
+    verified: bool | None = None
+
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """Return plain values; what the manifest says is null where it is damaged."""
+        manifest = self.manifest
+        age = math.nan if manifest is None else age_of(manifest, now)
+        return {
+            "name": self.place.name,
+            "path": self.place.where,
+            "epoch": manifest and manifest.progress.epoch,
+            "step_in_epoch": manifest and manifest.progress.step_in_epoch,
+            "global_step": manifest and manifest.progress.global_step,
+            "epoch_completed": manifest and manifest.epoch_completed,
+            "metrics": manifest and manifest.metrics,
+            "size": manifest and manifest.size,
+            "created": manifest and manifest.created,
+            "age_seconds": None if math.isnan(age) else age,
+            "verified": self.verified,
+            "problems": self.problems,
+        }
+
+
+@click.command()
+@click.argument("run")
+@click.option("--verify", is_flag=True, help="Read every byte, and say which checkpoints are whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def ls(context: click.Context, run: str, verify: bool, as_json: bool) -> None:
+    """List the checkpoints of RUN, oldest first.
+
+    RUN is a run directory, or the URL of a mirrored one. Without --verify only manifests are read.
+
+    Exit code 1: one of them is damaged.
+    """
+    places, _ = find(run)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        rows = list(pool.map(lambda place: _look_at(place, verify), places))
+    now = datetime.now(timezone.utc)
+    if as_json:
+        print_json([row.to_json(now) for row in rows])
+    elif not rows:
+        say("no checkpoint yet")
+    else:
+        _print(rows, now, verify)
+    context.exit(1 if any(row.problems for row in rows) else 0)
+
+
+def age_of(manifest: Manifest, now: datetime) -> float:
+    """Return the seconds since a checkpoint was written, by its own word; NaN if it does not say."""
+    try:
+        return (now - datetime.fromisoformat(manifest.created)).total_seconds()
+    except (ValueError, TypeError):
+        return math.nan
+
+
+def position_text(manifest: Manifest) -> str:
+    """Return the epoch a checkpoint was taken after or in, both from 0 as ``Progress`` counts."""
+    progress = manifest.progress
+    if manifest.epoch_completed:
+        return f"{progress.epoch} done"
+    return f"{progress.epoch} + {progress.step_in_epoch} steps"
+
+
+def _look_at(place: Place, verify: bool) -> Listed:
+    try:
+        manifest = place.manifest()
+    except CorruptCheckpointError as error:
+        return Listed(place, None, (f"{error.what} ({error.received})",), False if verify else None)
+    if not verify:
+        return Listed(place, manifest, ())
+    verdict = verify_place(place)
+    return Listed(place, manifest, tuple(map(str, verdict.problems)), not verdict.problems)
+
+
+def _print(rows: list[Listed], now: datetime, verify: bool) -> None:
+    columns = ["name", "epochs", "step", "metrics", "size", "age"]
+    with_state = verify or any(row.problems for row in rows)
+    table = []
+    for row in rows:
+        cells = [row.place.name, *_cells(row.manifest, now)]
+        if with_state:
+            whole = "whole" if row.verified else ""
+            cells.append(f"damaged: {'; '.join(row.problems)}" if row.problems else whole)
+        table.append(cells)
+    print_table(
+        [*columns, "state"] if with_state else columns, table, right=("epochs", "step", "size", "age")
+    )
+
+
+def _cells(manifest: Manifest | None, now: datetime) -> tuple[str, ...]:
+    if manifest is None:
+        return ("?",) * 5
+    age = age_of(manifest, now)
+    return (
+        position_text(manifest),
+        str(manifest.progress.global_step),
+        metrics_text(manifest.metrics),
+        bytes_text(manifest.size),
+        "" if math.isnan(age) else age_text(age),
+    )

@@ -1,0 +1,87 @@
+"""Where the checkpoints of a run are, on this machine or at a URL: found by listing, without opening any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import fsspec
+
+from paddle_warm_callbacks.checkpoint import mirror, names
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
+from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.urls import is_url, opened
+from paddle_warm_callbacks.cli.place import Place, unreachable
+from paddle_warm_callbacks.errors import SourceError
+
+
+def find(given: str) -> tuple[Sequence[Place], bool]:
+    """Return the checkpoints at a path or URL, oldest first, and whether it is a run rather than one checkpoint.
+
+    Nothing in them is opened: a damaged one is among them. At a URL those without a manifest, which are not whole yet,
+    are not.
+
+    Raises:
+        SourceError: There is neither a checkpoint nor a run.
+    """
+    return _find_remote(given.rstrip("/")) if is_url(given) else _find_local(given)
+
+
+def newest(given: str) -> tuple[Place, str]:
+    """Return the checkpoint at a path or URL, of a run the newest, and in words how it was chosen.
+
+    Raises:
+        SourceError: There is none.
+    """
+    places, is_run = find(given)
+    if not places:
+        raise SourceError(
+            "the run has no checkpoint yet",
+            where=given,
+            received=f"an empty {CHECKPOINTS}/",
+            expected="a committed checkpoint",
+        )
+    return places[-1], f"the newest of {len(places)} in {given}" if is_run else ""
+
+
+def _find_local(given: str) -> tuple[Sequence[Place], bool]:
+    path = Path(given).expanduser().absolute()
+    files = fsspec.filesystem("file")
+    if (path / MANIFEST).is_file() or (names.position_of(path.name) is not None and path.is_dir()):
+        return [Place(path.name, str(path), files, str(path))], False
+    inside = path if path.name == CHECKPOINTS else path / CHECKPOINTS
+    if not inside.is_dir():
+        raise _nothing_there(
+            given, "a directory" if path.is_dir() else "a file" if path.exists() else "nothing"
+        )
+    listed = names.in_order(entry.name for entry in inside.iterdir())
+    return [Place(name, str(inside / name), files, str(inside / name)) for name in listed], True
+
+
+def _find_remote(url: str) -> tuple[Sequence[Place], bool]:
+    files, root = opened(url)
+    run, run_root = (
+        part[: -len(CHECKPOINTS) - 1] if part.endswith(f"/{CHECKPOINTS}") else part for part in (url, root)
+    )
+    try:
+        if files.exists(f"{root}/{MANIFEST}"):
+            return [Place(root.rsplit("/", 1)[-1], url, files, root)], False
+        listed = mirror.list_mirrored(run)
+    except Exception as error:
+        raise unreachable(url, error) from error
+    if not listed:
+        raise _nothing_there(url, "neither a manifest nor checkpoints")
+    return [
+        Place(name, f"{run}/{CHECKPOINTS}/{name}", files, f"{run_root}/{CHECKPOINTS}/{name}")
+        for name in listed
+    ], True
+
+
+def _nothing_there(given: str, seen: str) -> SourceError:
+    return SourceError(
+        "there is neither a checkpoint nor a run",
+        where=given,
+        received=seen,
+        expected=f"a directory with {MANIFEST}, or a run directory with {CHECKPOINTS}/",
+        remedy="check the path; of a single .pdparams, .pdopt or .safetensors file, ask `paddle-warm doctor`",
+    )
