@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import sys
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -24,16 +22,15 @@ from paddle_warm_callbacks import (
     PeriodicCheckpoint,
     Stage,
     StagedUnfreeze,
-    WarmCallbacksError,
     WarmLRScaler,
     WarmStartCallback,
     WarmVisualDL,
 )
 from paddle_warm_callbacks.arguments import require_choice, require_int
-from paddle_warm_callbacks.plan.labels import labels_from_lines
+from recipes.common import command_line
 from recipes.common.comparison import by_epoch, show
-from recipes.common.config import load_config
 from recipes.common.image_folder import ImageFolder, class_names, write_digits
+from recipes.common.old_labels import old_labels
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # A new head alone may learn at the cold rate: nothing it knows can be lost yet.
@@ -168,7 +165,7 @@ class Recipe:
             self.fit("old", old, config.train.old_epochs, old, [])
             checkpoint = str(self.output / "old")
         else:
-            old = self._old_labels() or []
+            old = old_labels(checkpoint, config.old_labels) or []
         print(f"\n== The new model: {len(self.classes)} classes, warm from {checkpoint}")
         warm = [
             WarmLRScaler(config.train.warm_factor, warmup_steps=5),
@@ -239,39 +236,12 @@ class Recipe:
         """Move rows by label where the old labels are known; a head of other classes is left as it was initialised."""
         return HeadTransplant("fc", old, classes) if old else None
 
-    def _old_labels(self) -> list[str] | None:
-        """Return the given checkpoint's labels: from the file, else from its metadata; None if neither has them."""
-        config = self.config
-        if config.old_labels is not None:
-            try:
-                return list(labels_from_lines(Path(config.old_labels).read_text(encoding="utf-8")))
-            except (OSError, UnicodeDecodeError) as unreadable:
-                raise InvalidArgumentError(
-                    "the old labels cannot be read",
-                    where="old_labels",
-                    received=f"{config.old_labels}: {unreadable}",
-                    expected="a text file with one label a line, in UTF-8",
-                ) from unreadable
-        assert config.checkpoint is not None
-        if not Path(config.checkpoint).is_dir():
-            return None
-        newest = CheckpointStore(config.checkpoint).latest_verified()
-        return None if newest is None else newest.manifest.metadata.get("labels")
-
 
 def main() -> None:
     """Run the recipe with the command line's overrides."""
-    logging.basicConfig(
-        format="%(message)s", force=True
-    )  # what Paddle imports has set up a format of its own
-    logging.getLogger("paddle_warm_callbacks").setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"paddle\.")  # Paddle's own, about itself
-    try:
-        Recipe(load_config(RecipeConfig, Path(__file__).with_name("config.yaml"), sys.argv[1:])).run()
-    except WarmCallbacksError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted: the same command goes on from the last checkpoint")
+    command_line.run(
+        RecipeConfig, Path(__file__).with_name("config.yaml"), lambda config: Recipe(config).run()
+    )
 
 
 if __name__ == "__main__":
