@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
     from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
     from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
+    from paddle_warm_callbacks.checkpoint.registry.registry import Registry
     from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
     from paddle_warm_callbacks.errors import (
         CheckpointError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         InvalidArgumentError,
         NoUsableCheckpointError,
         PatternError,
+        RegistryError,
         ResumeChangedError,
         RunDirectoryBusyError,
         SourceError,
@@ -69,6 +71,8 @@ __all__ = [
     "PatternError",
     "PeriodicCheckpoint",
     "Progress",
+    "Registry",
+    "RegistryError",
     "RestoreReport",
     "ResumeChangedError",
     "RunDirectoryBusyError",
@@ -92,6 +96,7 @@ _HOMES = {
     "callbacks.warm_lr_scaler": ("WarmLRScaler",),
     "callbacks.warm_start": ("WarmStartCallback",),
     "callbacks.warm_visualdl": ("WarmVisualDL",),
+    "checkpoint.registry.registry": ("Registry",),
     "checkpoint.store": ("Checkpoint", "CheckpointStore"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "hapi.depth": ("fine_tune", "stages_from_depth"),

@@ -77,6 +77,10 @@ class CheckpointWriteError(CheckpointError):
     """A save failed; checkpoints committed before it are intact."""
 
 
+class RegistryError(WarmCallbacksError):
+    """A registry has no such model, version or tag, or has that version already."""
+
+
 class RunDirectoryBusyError(CheckpointError):
     """Another live process is writing to this run directory."""
 

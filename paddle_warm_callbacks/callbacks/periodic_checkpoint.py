@@ -252,6 +252,8 @@ class PeriodicCheckpoint(FitCallback):
         metadata = dict(self._metadata)
         if loop.report is not None:
             metadata["start"] = loop.report.to_json()
+        if loop.ancestry:
+            metadata["ancestry"] = loop.ancestry
         if waited:
             metadata["waited_for_accumulation_window"] = waited
         contents = CheckpointContents(

@@ -35,8 +35,10 @@ class WarmStartCallback(FitCallback):
 
     Args:
         source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, a
-            checkpoint or a run directory; a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained
-            file, from its cache if it is there. None: there are none.
+            checkpoint or a run directory; ``"registry://defects@production"``, a model of the registry whose root the
+            environment variable ``PADDLE_WARM_CALLBACKS_REGISTRY`` names (or ``?root=s3://models/registry`` at the
+            end); a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained file, from its cache if it
+            is there. None: there are none.
         run_dir: The run directory that ``PeriodicCheckpoint`` writes to.
         resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint of ``run_dir`` that verifies,
             ``"best"`` from the one its ``KeepBest`` names; with no checkpoint there the start is warm or cold. Any
@@ -61,6 +63,7 @@ class WarmStartCallback(FitCallback):
     Raises:
         InvalidArgumentError: A wrong argument, at once.
         SourceError: In ``fit``: the source or the checkpoint named is not there.
+        RegistryError: In ``fit``: the registry has no such model, version or tag.
         CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
         NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
         ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
@@ -175,10 +178,13 @@ class WarmStartCallback(FitCallback):
         if isinstance(given, str) and given.startswith(pretrained.PREFIX):
             given = pretrained.find(given)
         source = open_source(given, part=self._part)
+        if given is not self._source:
+            source = replace(source, description=str(self._source))  # the name says more than a cache's file
         head = self._head
         if head is not None and head.old_labels is None:
             head = head.with_old_labels(_labels_of(source))
         loop.parent = None if source.checkpoint is None else source.checkpoint.digest
+        loop.ancestry = source.ancestry
         report = warm_start.warm_start(
             loop.network,
             source.tensors,

@@ -14,13 +14,10 @@ from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.pointers import LATEST
-from paddle_warm_callbacks.checkpoint.urls import opened
+from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened
 from paddle_warm_callbacks.errors import SourceError
 
 logger = logging.getLogger("paddle_warm_callbacks")
-
-# There are no directories there, and making one would make the bucket, which nobody asked for if its name is mistyped.
-_OBJECT_STORES = frozenset({"s3", "s3a", "oss", "gs", "gcs", "abfs", "az"})
 
 
 def upload(checkpoint: Checkpoint, url: str) -> str:
@@ -41,24 +38,28 @@ def upload(checkpoint: Checkpoint, url: str) -> str:
         OSError: The file system refused, or was not reached; also what its own library raises for that.
     """
     files, root = opened(url)
-    target = f"{root}/{CHECKPOINTS}/{checkpoint.name}"
-    manifest = (Path(checkpoint.path) / MANIFEST).read_bytes()
-    if _bytes_at(files, f"{target}/{MANIFEST}") != manifest:
-        checkpoint.verify()  # a damaged copy would be found only when it is needed
-        if files.exists(f"{target}/{MANIFEST}"):
-            files.rm_file(f"{target}/{MANIFEST}")
-        if not _OBJECT_STORES.intersection(_protocols(files)):
-            files.makedirs(target, exist_ok=True)
-        for name, entry in checkpoint.manifest.files.items():
-            files.put_file(str(Path(checkpoint.path) / name), f"{target}/{name}")
-            _require_size(files, f"{target}/{name}", entry.size)
-        files.pipe_file(f"{target}/{MANIFEST}", manifest)
+    put(checkpoint, files, f"{root}/{CHECKPOINTS}/{checkpoint.name}")
     files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": checkpoint.name}).encode("ascii"))
     return f"{url.rstrip('/')}/{CHECKPOINTS}/{checkpoint.name}"
 
 
-def _protocols(files: Any) -> tuple[str, ...]:
-    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+def put(checkpoint: Checkpoint, files: Any, target: str) -> None:
+    """Copy a checkpoint to the directory ``target`` of a file system, unless the very same is there.
+
+    Raises:
+        CorruptCheckpointError: The local files are not what its manifest says.
+        OSError: The file system refused, or was not reached; also what its own library raises for that.
+    """
+    manifest = (Path(checkpoint.path) / MANIFEST).read_bytes()
+    if bytes_at(files, f"{target}/{MANIFEST}") != manifest:
+        checkpoint.verify()  # a damaged copy would be found only when it is needed
+        if files.exists(f"{target}/{MANIFEST}"):
+            files.rm_file(f"{target}/{MANIFEST}")
+        make_directory(files, target)
+        for name, entry in checkpoint.manifest.files.items():
+            files.put_file(str(Path(checkpoint.path) / name), f"{target}/{name}")
+            _require_size(files, f"{target}/{name}", entry.size)
+        files.pipe_file(f"{target}/{MANIFEST}", manifest)
 
 
 def list_mirrored(url: str) -> Sequence[str]:
@@ -84,7 +85,7 @@ def download(url: str, into: Path) -> Checkpoint:
         OSError: The file system was not reached.
     """
     files, root = opened(url)
-    data = _bytes_at(files, f"{root}/{MANIFEST}")
+    data = bytes_at(files, f"{root}/{MANIFEST}")
     if data is None:
         raise SourceError(
             "there is no whole checkpoint", where=url, received=f"no {MANIFEST}",
@@ -102,14 +103,6 @@ def download(url: str, into: Path) -> Checkpoint:
     copy = Checkpoint(into)
     assert copy.digest == digest_of(data)
     return copy
-
-
-def _bytes_at(files: Any, path: str) -> bytes | None:
-    try:
-        data: bytes = files.cat_file(path)
-    except FileNotFoundError:
-        return None
-    return data
 
 
 def _require_size(files: Any, path: str, size: int) -> None:

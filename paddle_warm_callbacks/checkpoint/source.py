@@ -12,8 +12,11 @@ import numpy as np
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import cache, mirror
+from paddle_warm_callbacks.checkpoint.digests import digest_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
+from paddle_warm_callbacks.checkpoint.registry.catalog import open_reference
+from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
@@ -31,11 +34,19 @@ class Source:
         description: What and where they are, for people.
         tensors: Name to array; bfloat16 is uint16.
         checkpoint: The one they come from, or None if they come from something else.
+        digest: The checkpoint's digest, or the file's; None of what is in memory.
     """
 
     description: str
     tensors: dict[str, np.ndarray[Any, Any]]
     checkpoint: Checkpoint | None = None
+    digest: str | None = None
+
+    @property
+    def ancestry(self) -> list[dict[str, str | None]]:
+        """What weights that start from these come from: this source, then what it comes from, to the root."""
+        carried = () if self.checkpoint is None else self.checkpoint.manifest.metadata.get("ancestry", ())
+        return [{"source": self.description, "digest": self.digest}, *carried]
 
 
 def open_source(source: Any, *, which: str = "latest", part: str | None = None) -> Source:
@@ -54,6 +65,7 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
         UnsafeFileError: The file asks to run code or for absurd amounts of memory.
         CorruptCheckpointError: The checkpoint named is damaged.
         NoUsableCheckpointError: The run has checkpoints, and none verifies.
+        RegistryError: The registry has no such model, version or tag.
     """
     require_choice(which, "open_source(which=)", choices=_WHICH)
     if isinstance(source, Mapping):
@@ -61,9 +73,12 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
     if not isinstance(source, (str, os.PathLike)):
         return _of_layer(source)
     text = os.fspath(source)
-    checkpoint = _find_checkpoint(text, which)
-    if checkpoint is not None:
-        return Source(checkpoint.path, checkpoint.read_model(), checkpoint)
+    if text.startswith(SCHEME):
+        version, checkpoint = open_reference(text)
+        return Source(f"{SCHEME}{version.reference}", checkpoint.read_model(), checkpoint, checkpoint.digest)
+    found = _find_checkpoint(text, which)
+    if found is not None:
+        return Source(found.path, found.read_model(), found, found.digest)
     path = cache.fetch_file(text) if is_url(text) else _find_file(text)
     try:
         content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
@@ -75,11 +90,14 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
             expected="a readable file",
             remedy="check its permissions",
         ) from error
-    return Source(text if is_url(text) else str(path), _arrays(content, str(path), part))
+    description = text if is_url(text) else str(path)
+    return Source(description, _arrays(content, str(path), part), digest=digest_of_file(path)[1])
 
 
 def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") -> Checkpoint:
     """Return the checkpoint at a path or URL: its own directory, or a run directory's ``which``; never None.
+
+    ``registry://`` names one of a registry.
 
     One at a URL is copied to the cache and verified there.
 
@@ -88,7 +106,8 @@ def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") ->
         NoUsableCheckpointError: There are some, and none verifies.
     """
     require_choice(which, "open_checkpoint(which=)", choices=_WHICH)
-    checkpoint = _find_checkpoint(os.fspath(source), which)
+    text = os.fspath(source)
+    checkpoint = open_reference(text)[1] if text.startswith(SCHEME) else _find_checkpoint(text, which)
     if checkpoint is None:
         raise SourceError(
             "there is no checkpoint",

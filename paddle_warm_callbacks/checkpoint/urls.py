@@ -10,6 +10,9 @@ import fsspec.core
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
+# There are no directories there, and making one would make the bucket, which nobody asked for if its name is mistyped.
+_OBJECT_STORES = frozenset({"s3", "s3a", "oss", "gs", "gcs", "abfs", "az"})
+
 # What a scheme's package is called among our extras.
 _EXTRAS = {"http": "http", "https": "http", "oss": "oss", "s3": "s3"}
 
@@ -57,3 +60,23 @@ def opened(url: str) -> tuple[Any, str]:
             else f"pip install the fsspec package for {scheme}://",
         ) from error
     return files, str(path).rstrip("/")
+
+
+def protocols(files: Any) -> frozenset[str]:
+    """Return the schemes that a file system goes by."""
+    return frozenset({files.protocol} if isinstance(files.protocol, str) else files.protocol)
+
+
+def make_directory(files: Any, path: str) -> None:
+    """Make a directory and those above it, where the file system has such."""
+    if _OBJECT_STORES.isdisjoint(protocols(files)):
+        files.makedirs(path, exist_ok=True)
+
+
+def bytes_at(files: Any, path: str) -> bytes | None:
+    """Return a small file's bytes, or None if it is not there."""
+    try:
+        data: bytes = files.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return data

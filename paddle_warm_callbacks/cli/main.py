@@ -22,6 +22,7 @@ COMMANDS = {
     "export": ("exporting", "Write the weights of SOURCE to OUT, a .pdparams or .safetensors file."),
     "average": ("averaging", "Write the mean of the weights of several SOURCES."),
     "prune": ("pruning", "Delete the checkpoints of RUN that a policy does not keep."),
+    "registry": ("registering", "Look into, and publish to, a registry of models."),
     "doctor": ("doctor", "Examine FILE: is it safe, is it whole, what is in it, and what to do next."),
     "dashboard": ("dashboard", "Start VisualDL on the logs in DIRECTORY, or below it."),
 }

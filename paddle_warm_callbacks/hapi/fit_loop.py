@@ -74,6 +74,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         kept_arrays: Arrays that callbacks want in each checkpoint and back on a resume, by a name of their own that no
             buffer of the network has; replaced, never changed in place.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
+        ancestry: What the weights come from, what those came from, and so on; the nearest first. A resumed run's is its
+            own: going on is no descent.
         resumed_from: The checkpoint that was resumed, or None.
         awaiting_batch: True while training waits for a batch.
         seconds_awaiting: How long training has waited for batches so far.
@@ -89,6 +91,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.progress = Progress()
         self.report: RestoreReport | None = None
         self.parent: str | None = None
+        self.ancestry: list[dict[str, Any]] = []
         self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.resumed_from: Any = None
         self.reseed_from: int | None = None

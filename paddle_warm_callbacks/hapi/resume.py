@@ -47,6 +47,7 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
             "warm from this checkpoint: WarmStartCallback(source=…) with a new run_dir",
         )
     loop.parent = checkpoint.digest
+    loop.ancestry = list(checkpoint.manifest.metadata.get("ancestry", ()))
     loop.resumed_from = checkpoint
     notes = tuple(f"changed, {change}" for change in found)
     if breaking:

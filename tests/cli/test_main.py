@@ -72,6 +72,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         (["export", "run", "out.safetensors"], {"paddle"}),
         (["average", "run", "run", "-o", "out.pdparams"], {"paddle"}),
         (["prune", "run", "--keep-latest", "1"], {"paddle"}),
+        (["registry", "--root", "models", "push", "run", "defects"], {"paddle"}),
         (["doctor", "net.pdparams"], {"paddle"}),
         (["dashboard", "log", "--print"], {"paddle", "visualdl"}),
     ],
@@ -99,7 +100,7 @@ def test_no_command_that_looks_at_files_imports_paddle(
 def test_the_overview_names_every_command_in_its_own_words() -> None:
     overview = " ".join(typed("--help").stdout.split())
     assert list(COMMANDS) == [
-        *("ls", "show", "verify", "diff", "export", "average", "prune", "doctor", "dashboard")
+        *("ls", "show", "verify", "diff", "export", "average", "prune", "registry", "doctor", "dashboard")
     ]
     for name, (_, line) in COMMANDS.items():
         command = main.get_command(main.make_context("x", ["prove"]), name)
