@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -38,7 +39,8 @@ class PeriodicCheckpoint(FitCallback):
         >>> checkpoints = PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))
 
     Args:
-        run_dir: Directory of the run; made if it is not there. One live process may write to it.
+        run_dir: Directory of the run; made if it is not there. One live process may write to it. Or any fsspec URL:
+            checkpoints are then written to a directory of the cache, and copied to the URL as to a mirror.
         save: When to save: policies joined with ``|``.
         keep: What to keep: policies joined with ``|``. The newest checkpoint stays whatever they say.
         mirror: URL that each committed checkpoint is copied to, behind training; any fsspec URL. None: no copy.
@@ -76,10 +78,18 @@ class PeriodicCheckpoint(FitCallback):
         _require(save, SavePolicy, "save=", "EveryNEpochs(1) | EveryNSteps(500)")
         _require(keep, RetentionPolicy, "keep=", 'KeepLatest(3) | KeepBest("acc")')
         require_choice(on_error, "PeriodicCheckpoint(on_error=)", choices=("raise", "warn"))
-        self._store = CheckpointStore(proof.local_directory(run_dir, "PeriodicCheckpoint(run_dir)"))
+        place, own_url = proof.run_place(run_dir, "PeriodicCheckpoint(run_dir)")
+        if own_url is not None and mirror is not None:
+            raise InvalidArgumentError(
+                "a run at a URL has its mirror there",
+                where="PeriodicCheckpoint(mirror=)",
+                received=repr(mirror),
+                expected="no mirror=, or a run_dir on this machine",
+            )
+        self._store = CheckpointStore(place)
         self._save = save
         self._keep = keep
-        self._mirror = mirror
+        self._mirror = own_url or proof.mirror_of(mirror)
         self._metadata = dict(metadata or {})
         self._signal = SignalFlag() if save_on_signal else None
         self._raises = on_error == "raise"
@@ -102,6 +112,8 @@ class PeriodicCheckpoint(FitCallback):
         """Join the fit, with a witness where ``prove`` asks for one."""
         super().set_params(params)
         proof.Witness.join_if_asked(self.loop)
+        if self.loop is not None and self._mirror is not None:
+            self.loop.mirrors[self._store.run_dir.resolve()] = self._mirror
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
@@ -119,7 +131,8 @@ class PeriodicCheckpoint(FitCallback):
         """Open the run directory for writing, from the position training starts at."""
         resumed = loop.resumed_from
         ours = resumed is not None and self._store.holds(resumed)
-        self._store.begin(resumed.name if ours else None)
+        mirrored = () if self._mirror is None else mirror.names_there(self._mirror)
+        self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
         if resumed is not None:
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
         self._writer = BackgroundWriter(

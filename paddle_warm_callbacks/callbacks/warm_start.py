@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
+from paddle_warm_callbacks.checkpoint.newest import best, newest_verified
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -39,10 +40,11 @@ class WarmStartCallback(FitCallback):
             environment variable ``PADDLE_WARM_CALLBACKS_REGISTRY`` names (or ``?root=s3://models/registry`` at the
             end); a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained file, from its cache if it
             is there. None: there are none.
-        run_dir: The run directory that ``PeriodicCheckpoint`` writes to.
-        resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint of ``run_dir`` that verifies,
-            ``"best"`` from the one its ``KeepBest`` names; with no checkpoint there the start is warm or cold. Any
-            other string is the path or URL of a checkpoint or run directory, which must exist.
+        run_dir: The run directory that ``PeriodicCheckpoint`` writes to; it too may be a URL.
+        resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint that verifies, of ``run_dir``
+            and of the mirror that ``PeriodicCheckpoint`` copies it to; ``"best"`` from the one that the ``KeepBest`` of
+            ``run_dir`` names. With no checkpoint there the start is warm or cold. Any other string is the path or URL
+            of a checkpoint or run directory, which must exist.
         head: How the rows of the head move by label, when classes or characters are added, removed or reordered.
         include: Regular expressions over the network's structured names; only those tensors are loaded.
         exclude: Regular expressions over the network's structured names; those tensors are not loaded.
@@ -65,6 +67,7 @@ class WarmStartCallback(FitCallback):
         SourceError: In ``fit``: the source or the checkpoint named is not there.
         RegistryError: In ``fit``: the registry has no such model, version or tag.
         CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
+        RunDirectoryBusyError: In ``fit``: another live process writes to ``run_dir``, where a mirror's copy would go.
         NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
         ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
         UnsupportedFitError: In ``fit``: ``seed_samples``, and a loader without indices.
@@ -114,9 +117,9 @@ class WarmStartCallback(FitCallback):
             )
         require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
         self._source = source
-        self._run_dir = None
+        self._run_dir, self._mirror = None, None
         if run_dir is not None:
-            self._run_dir = proof.local_directory(run_dir, "WarmStartCallback(run_dir=)")
+            self._run_dir, self._mirror = proof.run_place(run_dir, "WarmStartCallback(run_dir=)")
         self._resume_from = resume_from
         self._head = head
         self._include = None if include is None else compile_patterns(include, "WarmStartCallback(include=)")
@@ -138,7 +141,7 @@ class WarmStartCallback(FitCallback):
         """Restore what there is; runs once every callback has had its ``on_train_begin``."""
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
-        checkpoint = self._checkpoint()
+        checkpoint = self._checkpoint(loop)
         if checkpoint is not None:
             self.report = resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
         elif self._source is not None:
@@ -164,13 +167,14 @@ class WarmStartCallback(FitCallback):
             training_state.restore_counted(loop, self._held, loop.others)
             self._held = None
 
-    def _checkpoint(self) -> Checkpoint | None:
+    def _checkpoint(self, loop: FitLoop) -> Checkpoint | None:
         if self._resume_from is None:
             return None
         if self._resume_from in ("latest", "best"):
             assert self._run_dir is not None
             store = CheckpointStore(self._run_dir)
-            return store.best() if self._resume_from == "best" else store.latest_verified()
+            mirror = self._mirror or loop.mirrors.get(self._run_dir.resolve())
+            return best(store, mirror) if self._resume_from == "best" else newest_verified(store, mirror)
         return open_checkpoint(self._resume_from)
 
     def _warm(self, loop: FitLoop) -> RestoreReport:

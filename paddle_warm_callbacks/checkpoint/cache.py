@@ -35,6 +35,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "paddle_warm_callbacks"
 
 
+def run_directory(url: str) -> Path:
+    """Return the local directory that a run at ``url`` works in on this machine: its checkpoints pass through it."""
+    url = url.rstrip("/")
+    return cache_dir() / "runs" / f"{url.rsplit('/', 1)[-1]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+
 def fetch_file(url: str) -> Path:
     """Return a local copy of the file at ``url``, downloading it unless that very version is in the cache.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from paddle_warm_callbacks.checkpoint import durable, names
-from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
@@ -18,6 +18,8 @@ from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, open
 from paddle_warm_callbacks.errors import SourceError
 
 logger = logging.getLogger("paddle_warm_callbacks")
+
+_FILES_AT_ONCE = 4
 
 
 def upload(checkpoint: Checkpoint, url: str) -> str:
@@ -63,17 +65,42 @@ def put(checkpoint: Checkpoint, files: Any, target: str) -> None:
 
 
 def list_mirrored(url: str) -> Sequence[str]:
-    """Return the names of the whole checkpoints at a mirror's root, oldest first; one listing and no file is read.
+    """Return the names of the whole checkpoints at a mirror's root, oldest first: one listing, and one pointer.
+
+    A listing may lag behind: it can lack the newest, which the pointer then names, and have one that is gone, which
+    will be found out when its manifest is read.
 
     Raises:
         OSError: The file system was not reached.
     """
     files, root = opened(url)
+    files.invalidate_cache()  # fsspec remembers listings of this process's own
+    found = set()
     try:
         manifests = files.glob(f"{root}/{CHECKPOINTS}/*/{MANIFEST}")
+        found = {str(path).split("/")[-2] for path in manifests}
     except FileNotFoundError:
+        pass
+    pointer = bytes_at(files, f"{root}/{LATEST}")
+    try:
+        newest = str(json.loads(pointer or b"{}").get("name"))
+    except (ValueError, AttributeError):
+        logger.warning("%s/%s is not one that this package writes", url, LATEST)
+    else:
+        if newest not in found and names.position_of(newest) is not None:
+            listed_late = bytes_at(files, f"{root}/{CHECKPOINTS}/{newest}/{MANIFEST}") is not None
+            found.update({newest} if listed_late else ())
+    return names.in_order(found)
+
+
+def names_there(url: str) -> Sequence[str]:
+    """Return what :func:`list_mirrored` does; nothing, with a warning, if the mirror cannot be asked."""
+    try:
+        return list_mirrored(url)
+    # Every storage library raises its own, and training goes on without a mirror.
+    except Exception as error:
+        logger.warning("the mirror %s cannot be asked for its checkpoints: %s", url, error)
         return ()
-    return names.in_order(str(path).split("/")[-2] for path in manifests)
 
 
 def download(url: str, into: Path) -> Checkpoint:
@@ -84,6 +111,26 @@ def download(url: str, into: Path) -> Checkpoint:
         CorruptCheckpointError: What came is not what its manifest says; ``into`` is not there then.
         OSError: The file system was not reached.
     """
+    beside = into.with_name(f".{into.name}.part")
+    durable.remove_directory(beside)
+    beside.mkdir(parents=True)
+    try:
+        download_into(url, beside)
+    except BaseException:
+        durable.remove_directory(beside)
+        raise
+    durable.rename_directory(beside, into)
+    return Checkpoint(into)
+
+
+def download_into(url: str, directory: Path) -> None:
+    """Copy a checkpoint's files from ``url`` into a directory that is there and empty; verified and on disk on return.
+
+    Raises:
+        SourceError: There is no checkpoint at ``url``.
+        CorruptCheckpointError: What came is not what its manifest says.
+        OSError: The file system was not reached.
+    """
     files, root = opened(url)
     data = bytes_at(files, f"{root}/{MANIFEST}")
     if data is None:
@@ -92,17 +139,14 @@ def download(url: str, into: Path) -> Checkpoint:
             expected="a directory that mirror= has written", remedy="list_mirrored(url) names those that are there",
         )  # fmt: skip
     manifest = Manifest.from_bytes(data, f"{url}/{MANIFEST}")
-    beside = into.with_name(f".{into.name}.part")
-    durable.remove_directory(beside)
-    beside.mkdir(parents=True)
-    for name in manifest.files:
-        files.get_file(f"{root}/{name}", str(beside / name))
-    (beside / MANIFEST).write_bytes(data)
-    Checkpoint(beside).verify()
-    durable.rename_directory(beside, into)
-    copy = Checkpoint(into)
-    assert copy.digest == digest_of(data)
-    return copy
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        list(pool.map(lambda name: files.get_file(f"{root}/{name}", str(directory / name)), manifest.files))
+    (directory / MANIFEST).write_bytes(data)
+    Checkpoint(directory).verify()
+    for name in (*manifest.files, MANIFEST):
+        with (directory / name).open("rb+") as file:
+            durable.flush(file)
+    durable.flush_directory(directory)
 
 
 def _require_size(files: Any, path: str, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url, opened
-from paddle_warm_callbacks.errors import NoUsableCheckpointError, SourceError
+from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpointError, SourceError
+
+logger = logging.getLogger("paddle_warm_callbacks")
 
 _WHICH = ("latest", "best")
 
@@ -145,6 +148,7 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
     if url.endswith((".pdparams", ".pdopt", ".pdema", ".safetensors")):
         return None
     files, path = opened(url)
+    files.invalidate_cache()
     try:
         if files.exists(f"{path}/{MANIFEST}"):
             return cache.fetch_checkpoint(url)
@@ -165,7 +169,20 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
             "which of a mirrored run's checkpoints is the best is not known", where=url,
             received=f"{len(mirrored)} checkpoints", expected="the URL of one of them", remedy=f"{url}/{CHECKPOINTS}/…",
         )  # fmt: skip
-    return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{mirrored[-1]}")
+    problems = []
+    for name in reversed(mirrored):
+        try:
+            return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{name}")
+        except (CorruptCheckpointError, SourceError) as error:
+            if isinstance(error, SourceError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise  # out of reach is not gone
+            logger.warning("%s, the newest so far, is passed over: %s", name, error)
+            problems.append(f"{name}: {error.what}")
+    raise NoUsableCheckpointError(
+        "there are checkpoints, and none of them is whole", where=url,
+        received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""), expected="one that verifies",
+        remedy="name another run",
+    )  # fmt: skip
 
 
 def _find_file(text: str) -> Path:

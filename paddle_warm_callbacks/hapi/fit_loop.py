@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -73,6 +74,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         board: What callbacks have to show.
         kept_arrays: Arrays that callbacks want in each checkpoint and back on a resume, by a name of their own that no
             buffer of the network has; replaced, never changed in place.
+        mirrors: Of each run directory that checkpoints of this fit go to: the URL that they are copied to.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         ancestry: What the weights come from, what those came from, and so on; the nearest first. A resumed run's is its
             own: going on is no descent.
@@ -90,6 +92,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.optimizer = model._optimizer
         self.progress = Progress()
         self.report: RestoreReport | None = None
+        self.mirrors: dict[Path, str] = {}
         self.parent: str | None = None
         self.ancestry: list[dict[str, Any]] = []
         self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paddle_warm_callbacks.checkpoint import urls
+from paddle_warm_callbacks.checkpoint import cache, urls
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 
@@ -54,6 +54,26 @@ def local_directory(given: Any, where: str) -> Path:
     if told is None:
         return path
     return Path(told.directory) / "runs" / path.resolve().relative_to("/").as_posix().replace("/", "_")
+
+
+def run_place(given: Any, where: str) -> tuple[Path, str | None]:
+    """Return where a run told to write to ``given`` writes, and the URL it copies its checkpoints to, or None.
+
+    A run at a URL works in a directory of the cache, and its checkpoints are copied to the URL. A watched run copies
+    nothing anywhere.
+
+    Raises:
+        InvalidArgumentError: ``given`` is neither a path nor a URL.
+    """
+    if isinstance(given, str) and urls.is_url(given):
+        place = local_directory(cache.run_directory(given), where)
+        return place, mirror_of(given)
+    return local_directory(given, where), None
+
+
+def mirror_of(url: str | None) -> str | None:
+    """Return the mirror that a run told to copy to ``url`` has: none if it is watched."""
+    return url if watch() is None else None
 
 
 def trace_file(directory: str) -> Path:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,12 +151,13 @@ class CheckpointStore:
         except OSError as error:
             raise _write_error("the run directory cannot be written to", self.run_dir, error) from error
 
-    def begin(self, resumed_from: str | None) -> None:
+    def begin(self, resumed_from: str | None, *, elsewhere: Iterable[str] = ()) -> None:
         """Decide how the checkpoints to come are ordered against those that are there, and sweep.
 
         Args:
             resumed_from: Name of this directory's checkpoint that training goes on from; None if it starts anew. If
                 that is not the newest, what comes is a new generation: newer than everything there.
+            elsewhere: Names of the run's checkpoints in other places, such as its mirror, which count too.
 
         Raises:
             RunDirectoryBusyError: Another live process writes here.
@@ -164,7 +165,7 @@ class CheckpointStore:
         """
         with self._writing():
             self._sweep()
-            newest = names.newest(self._listing())
+            newest = names.newest([*self._listing(), *elsewhere])
             position = None if newest is None else names.position_of(newest)
             if position is None:
                 self._generation = 0
@@ -189,26 +190,23 @@ class CheckpointStore:
             there = self._intact(name)
             if there is not None:
                 return there
-            staged = self._checkpoints / f"{_STAGING}{name}-{uuid.uuid4().hex[:8]}"
-            try:
-                durable.make_directory(self._checkpoints)
-                staged.mkdir()
-                staging.write_files(staged, contents)
-                self._clear_way(name)
-                durable.rename_directory(staged, self._checkpoints / name)
-            except (OSError, InvalidArgumentError) as error:
-                self._discard(staged)
-                raise _write_error(
-                    "a checkpoint could not be written", self._checkpoints / name, error
-                ) from error
-            except BaseException:
-                self._discard(staged)
-                raise
-            self._verified.discard(name)
-            checkpoint = self._at(name)
-            self._records.add(checkpoint)
-            pointers.point_at_latest(self.run_dir, name)
-            return checkpoint
+            return self._place(name, lambda staged: staging.write_files(staged, contents))
+
+    def adopt(self, name: str, fetch: Callable[[Path], object]) -> Checkpoint:
+        """Take in a checkpoint of this run from elsewhere; it is durable, and listed, when this returns.
+
+        One that is here and verifies is returned, and nothing is fetched.
+
+        Args:
+            name: The checkpoint's name.
+            fetch: Writes the checkpoint's files, verified and on disk, into the empty directory it is called with.
+
+        Raises:
+            CheckpointWriteError: It could not be written.
+            RunDirectoryBusyError: Another live process writes here.
+        """
+        with self._writing():
+            return self._intact(name) or self._place(name, fetch)
 
     def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
@@ -293,6 +291,29 @@ class CheckpointStore:
         except CorruptCheckpointError as error:
             return error
         return None
+
+    def _place(self, name: str, write: Callable[[Path], object]) -> Checkpoint:
+        """Have a directory written under another name, and give it this one once it is whole and on disk."""
+        staged = self._checkpoints / f"{_STAGING}{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            durable.make_directory(self._checkpoints)
+            staged.mkdir()
+            write(staged)
+            self._clear_way(name)
+            durable.rename_directory(staged, self._checkpoints / name)
+        except (OSError, InvalidArgumentError) as error:
+            self._discard(staged)
+            raise _write_error(
+                "a checkpoint could not be written", self._checkpoints / name, error
+            ) from error
+        except BaseException:
+            self._discard(staged)
+            raise
+        self._verified.discard(name)
+        checkpoint = self._at(name)
+        self._records.add(checkpoint)
+        pointers.point_at_latest(self.run_dir, name)
+        return checkpoint
 
     # -- directories -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,161 @@
+"""Which checkpoint a run goes on from, where it has a mirror: the newest that verifies, here or there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from pathlib import Path
+
+from paddle_warm_callbacks.checkpoint import mirror, names
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.errors import (
+    CorruptCheckpointError,
+    NoUsableCheckpointError,
+    SourceError,
+    WarmCallbacksError,
+)
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ATTEMPTS = 4
+_SECONDS_BETWEEN = 1.0
+
+
+class _NotThere(Exception):
+    """A listing named what is not there, or not whole."""
+
+
+def newest_verified(store: CheckpointStore, url: str | None) -> Checkpoint | None:
+    """Return the newest checkpoint of a run that verifies, of its directory and of its mirror; None if it has none.
+
+    One that only the mirror has, or that is damaged here, is copied into the directory, from which the run then goes
+    on; it is one of the directory's checkpoints like any other when this returns. A mirror that is not newer moves no
+    data.
+
+    Args:
+        store: The run directory's.
+        url: The mirror's root; None: there is no mirror.
+
+    Raises:
+        NoUsableCheckpointError: There are checkpoints, and none verifies.
+        SourceError: The mirror could not be reached, and the directory has nothing or is known to have an older one.
+        CheckpointWriteError: A copy could not be written here.
+        RunDirectoryBusyError: Another live process writes to the directory, and a copy would go there.
+    """
+    if url is None:
+        return store.latest_verified()
+    try:
+        mirrored = mirror.list_mirrored(url)
+    # Every storage library raises its own.
+    except Exception as error:
+        return _without_mirror(store, url, error)
+    local = {checkpoint.name: checkpoint for checkpoint in store.list()}
+    problems = []
+    for name in reversed(names.in_order({*local, *mirrored})):
+        if name in local:
+            try:
+                local[name].verify()
+            except CorruptCheckpointError as error:
+                logger.warning("%s, the newest so far, is passed over here: %s", name, error)
+                problems.append(f"{name}: {error.what} ({error.where})")
+            else:
+                return local[name]
+        if name in mirrored:
+            try:
+                return _fetched(store, url, name)
+            except _NotThere as error:
+                logger.warning("%s, the newest so far, is passed over at %s: %s", name, url, error)
+                problems.append(f"{name} at {url}: {error}")
+    if problems:
+        raise NoUsableCheckpointError(
+            "there are checkpoints, and none of them is whole",
+            where=f"{store.run_dir} and {url}",
+            received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""),
+            expected="one that verifies",
+            remedy="move this run directory away, and name another mirror, to start over",
+        )
+    return None
+
+
+def best(store: CheckpointStore, url: str | None) -> Checkpoint | None:
+    """Return the best checkpoint of a run's directory that verifies; None if neither it nor the mirror has any.
+
+    Raises:
+        NoUsableCheckpointError: As of :meth:`CheckpointStore.best`; and the directory has none, but the mirror has,
+            which does not say which of them is the best.
+        SourceError: The directory has none, and the mirror could not be reached.
+    """
+    checkpoint = store.best()
+    if checkpoint is not None or url is None:
+        return checkpoint
+    try:
+        mirrored = mirror.list_mirrored(url)
+    except Exception as error:
+        raise _unreachable(url, error) from error
+    if mirrored:
+        raise NoUsableCheckpointError(
+            "which of a mirrored run's checkpoints is the best is not known",
+            where=url,
+            received=f"{len(mirrored)} checkpoints there, and none in {store.run_dir}",
+            expected="the run's own directory",
+            remedy='resume_from="latest", or the URL of one of them',
+        )
+    return None
+
+
+def _fetched(store: CheckpointStore, url: str, name: str) -> Checkpoint:
+    """Copy a checkpoint from the mirror into the store.
+
+    Raises:
+        _NotThere: It is not there, or not what its manifest says.
+        SourceError: The mirror was not reached.
+    """
+
+    def fetch(directory: Path) -> None:
+        try:
+            mirror.download_into(f"{url.rstrip('/')}/{CHECKPOINTS}/{name}", directory)
+        except (SourceError, CorruptCheckpointError, FileNotFoundError) as error:
+            raise _NotThere(error.what if isinstance(error, WarmCallbacksError) else str(error)) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                raise
+            raise _unreachable(url, error) from error
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            checkpoint = store.adopt(name, fetch)
+        except SourceError as error:
+            logger.warning("copying %s from %s failed (%d of %d): %s", name, url, attempt, _ATTEMPTS, error)
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(_SECONDS_BETWEEN * 2 ** (attempt - 1))
+        else:
+            logger.info("%s was copied from the mirror %s", name, url)
+            return checkpoint
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _without_mirror(store: CheckpointStore, url: str, error: Exception) -> Checkpoint:
+    checkpoint = store.latest_verified()
+    if checkpoint is None:
+        raise _unreachable(url, error) from error
+    logger.warning(
+        "the mirror %s could not be asked, and may have a newer checkpoint than %s, which is here: %s",
+        url,
+        checkpoint.name,
+        error,
+    )
+    return checkpoint
+
+
+def _unreachable(url: str, error: Exception) -> SourceError:
+    return SourceError(
+        "the run's mirror could not be reached",
+        where=url,
+        received=f"{type(error).__name__}: {error}",
+        expected="a mirror that can be read: without it the run could go on from an old state, or start over",
+        remedy="check the network and the credentials; to start over on purpose, name another mirror",
+    )
