@@ -88,7 +88,7 @@ class WarmVisualDL(FitCallback):
         parallel.refuse_many_ranks("WarmVisualDL")
         self._open(loop)
         loop.board.before_commit.append(self._flush)
-        self._points_seen = 0
+        self._points_seen = self._pictures_seen = 0
         self._since = (time.monotonic(), loop.progress.global_step, loop.seconds_awaiting)
         if self._wants_norm:
             self._norm = GradientNorm(loop.network, loop.optimizer)
@@ -173,6 +173,11 @@ class WarmVisualDL(FitCallback):
         self._points_seen += len(points)
         for tag, step, value in points:
             self._scalar(tag, step, value)
+        pictures = loop.board.pictures[self._pictures_seen :]
+        self._pictures_seen += len(pictures)
+        for tag, step, picture in pictures:
+            for log in self._logs:
+                log.image(tag, step, picture)
 
     def _throughput(self, loop: FitLoop, step: int) -> None:
         now, (then, steps, awaited) = time.monotonic(), self._since

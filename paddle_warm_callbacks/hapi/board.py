@@ -14,6 +14,7 @@ class Board:
     Attributes:
         measures: Tag to its value now; logged with the steps of training.
         points: (tag, global step, value), each at a step of its own, in the order they came to be known; only added to.
+        pictures: (tag, global step, picture: uint8 [height, width, 3], RGB), in the order they came; only added to.
         texts: Tag to text: how this ``fit`` started.
         hparams: Name to setting of this run, by which runs are compared.
         before_commit: Called before a checkpoint is handed to the writer, on whichever thread does: what was shown up
@@ -22,6 +23,7 @@ class Board:
 
     measures: dict[str, float] = field(default_factory=dict)
     points: list[tuple[str, int, float]] = field(default_factory=list)
+    pictures: list[tuple[str, int, Any]] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     hparams: dict[str, str | float] = field(default_factory=dict)
     before_commit: list[Callable[[], None]] = field(default_factory=list)

@@ -42,6 +42,9 @@ class JsonlLog:
     def histogram(self, tag: str, step: int, values: Any) -> None:
         """Leave it out: a line is no place for a distribution."""
 
+    def image(self, tag: str, step: int, picture: Any) -> None:
+        """Leave it out: a line is no place for a picture."""
+
     def flush(self) -> None:
         """Hand what was logged to the operating system: a killed process loses none of it."""
         self._file.flush()

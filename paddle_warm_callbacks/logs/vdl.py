@@ -64,6 +64,10 @@ class VisualDLLog:
         counts, edges = np.histogram(values, bins=_BINS)
         self._write(self._records.histogram(_named(tag), counts, edges, step, _now()))
 
+    def image(self, tag: str, step: int, picture: Any) -> None:
+        """Log a picture: uint8 [height, width, 3], RGB."""
+        self._write(self._records.image(_named(tag), picture, step, _now()))
+
     def flush(self) -> None:
         """Hand what was logged to the operating system: a killed process loses none of it."""
         self._file.flush()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paddle_warm_callbacks import (
@@ -27,6 +28,8 @@ from paddle_warm_callbacks import (
     WarmStartCallback,
     WarmVisualDL,
 )
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, fit, model
 
 visualdl = pytest.importorskip("visualdl")
@@ -166,6 +169,24 @@ def test_a_run_that_starts_anew_replaces_the_logs(tmp_path: Path) -> None:
 def test_every_log_freq_th_step_is_logged_by_its_number_in_the_run(tmp_path: Path) -> None:
     fit(model(), WarmVisualDL(tmp_path, log_freq=2), epochs=3)
     assert [step for step, _ in curves(tmp_path)["train/loss"]] == [2, 4, 6, 8]
+
+
+class Pictures(FitCallback):
+    """Put a picture on the board after each epoch, its red the number of epochs done."""
+
+    order = 60
+
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
+        picture = np.full((2, 2, 3), loop.progress.epoch, dtype="uint8")
+        loop.board.pictures.append(("eval/sample", loop.progress.global_step, picture))
+
+
+def test_pictures_on_the_board_are_shown_once_each_after_a_resume_too(tmp_path: Path) -> None:
+    for epochs in (2, 4):
+        fit(model(), *callbacks(tmp_path), Pictures(), epochs=epochs)
+    reader = visualdl.LogReader(file_path=str(tmp_path / "vdl" / FILE))
+    found = reader.get_data("image", "eval/sample")
+    assert [picture.id for picture in found] == [STEPS, 2 * STEPS, 3 * STEPS, 4 * STEPS]
 
 
 def test_histograms_of_what_is_trained(tmp_path: Path) -> None:

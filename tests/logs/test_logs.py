@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from paddle_warm_callbacks.logs.jsonl import JsonlLog
 from paddle_warm_callbacks.logs.vdl import FILE, VisualDLLog
@@ -92,6 +94,18 @@ def test_histograms_are_read_back(tmp_path: Path) -> None:
         "histogram", "parameters/fc.weight"
     )
     assert sum(found.histogram.hist if hasattr(found, "histogram") else found.hist) == 100
+
+
+def test_pictures_are_read_back_in_their_colors(tmp_path: Path) -> None:
+    picture = np.zeros((4, 6, 3), dtype="uint8")
+    picture[:, :3] = (250, 100, 0)
+    log = VisualDLLog(tmp_path, up_to(0))
+    log.image("eval/sample", 7, picture)
+    log.close()
+    (found,) = visualdl.LogReader(file_path=str(tmp_path / FILE)).get_data("image", "eval/sample")
+    assert found.id == 7
+    with Image.open(io.BytesIO(found.image.encoded_image_string)) as read:
+        assert np.array_equal(np.asarray(read.convert("RGB")), picture)
 
 
 def test_a_missing_visualdl_is_an_import_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
