@@ -25,7 +25,7 @@ def evaluate_beside(loop: FitLoop, data: Any) -> dict[str, float]:
         data: Map-style dataset, evaluated with the batch size of training, or a loader.
 
     Returns:
-        The loss and each metric, by name.
+        The loss and each metric, by name; without those that had no value.
     """
     model = loop.model
     generators = rng.capture()
@@ -40,7 +40,7 @@ def evaluate_beside(loop: FitLoop, data: Any) -> dict[str, float]:
             attributes.restore(metric, state)
         loop.logs.clear()
         attributes.restore_mapping(loop.logs, logs)
-    return {name: float(np.mean(value)) for name, value in found.items()}
+    return {name: float(np.mean(value)) for name, value in found.items() if np.size(value)}
 
 
 class BestOfStage:

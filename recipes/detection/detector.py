@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,21 @@ from typing import Any
 
 import paddle
 
-from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.errors import InvalidArgumentError, WarmCallbacksError
 
 OWN = Path(__file__).with_name("detectors")
-# What networks of the suite read of a batch; the rest of it (shapes before padding, files) is for the readers themselves.
+# What networks of the suite read of a batch; the rest of it is for the readers themselves.
 _READ = ("image", "im_id", "im_shape", "scale_factor", "gt_bbox", "gt_class", "pad_gt_mask")
+
+
+def require_ppdet() -> None:
+    """Raise WarmCallbacksError if PaddleDetection is not installed."""
+    if importlib.util.find_spec("ppdet") is None:
+        raise WarmCallbacksError(
+            "PaddleDetection is not installed",
+            expected="the Python package ppdet",
+            remedy="pip install --no-deps paddledet==2.6.0, or have your checkout on PYTHONPATH; see the README",
+        )
 
 
 def detector_file(name: str) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import paddle
 
 from paddle_warm_callbacks.hapi.callback import FitCallback
@@ -41,7 +41,13 @@ class EmaWeights(FitCallback):
     def state_dict(self) -> dict[str, Any]:
         """Return the average's counts; its weights are among the checkpoint's arrays."""
         ema = self._ema
-        return {"step": ema.step, "epoch": ema.epoch, "decay": getattr(ema, "_decay", None)}
+        return {
+            "decay": ema.decay,
+            "decay_type": ema.ema_decay_type,
+            "step": ema.step,
+            "epoch": ema.epoch,
+            "last_decay": getattr(ema, "_decay", None),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the counts over."""
@@ -63,12 +69,8 @@ class EmaWeights(FitCallback):
     def fit_started(self, loop: FitLoop) -> None:
         """Go on with the average of the checkpoint, if there is one, and be in every checkpoint from now on."""
         if self._restored is not None:
-            kept = {n[len(KEPT) :]: a for n, a in loop.kept_arrays.items() if n.startswith(KEPT)}
-            self._ema.resume(
-                {name: paddle.to_tensor(array) for name, array in kept.items()}, self._restored["step"]
-            )
-            self._ema.epoch = self._restored["epoch"]
-            self._ema._decay = self._restored["decay"]
+            kept = kept_average(loop.kept_arrays)
+            self._ema = average_of(loop.network, kept, self._restored)
         loop.board.before_commit.append(lambda: self._before_commit(loop))
 
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
@@ -109,27 +111,26 @@ class EmaWeights(FitCallback):
             self._trained = None
 
 
-def corrected(
-    average: dict[str, np.ndarray[Any, Any]], counts: dict[str, Any], decay_type: str
-) -> dict[str, Any]:
-    """Return a checkpoint's average as ppdet's ``ModelEMA.apply`` returns it."""
+def kept_average(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the average among a checkpoint's kept arrays, by structured name; empty if there is none."""
+    return {name[len(KEPT) :]: array for name, array in arrays.items() if name.startswith(KEPT)}
+
+
+def average_of(network: Any, arrays: Mapping[str, Any], counts: Mapping[str, Any]) -> Any:
+    """Return ppdet's ``ModelEMA`` of a network as a checkpoint holds it.
+
+    Args:
+        network: Of the run.
+        arrays: The average's, by structured name.
+        counts: :meth:`EmaWeights.state_dict`.
+    """
     from ppdet.optimizer import ModelEMA
 
-    ema = ModelEMA(_Arrays(average), ema_decay_type=decay_type)
-    ema.resume({name: paddle.to_tensor(array) for name, array in average.items()}, counts["step"])
-    ema._decay = counts["decay"]
-    return {name: tensor.numpy() for name, tensor in ema.apply().items()}
-
-
-class _Arrays(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
-    """Arrays where a network's weights are expected."""
-
-    def __init__(self, arrays: dict[str, Any]) -> None:
-        super().__init__()
-        self._arrays = {name: paddle.to_tensor(array) for name, array in arrays.items()}
-
-    def state_dict(self, *args: Any, **settings: Any) -> dict[str, Any]:
-        return self._arrays
+    ema = ModelEMA(network, decay=counts["decay"], ema_decay_type=counts["decay_type"])
+    ema.resume({name: paddle.to_tensor(array) for name, array in arrays.items()}, counts["step"])
+    ema.epoch = counts["epoch"]
+    ema._decay = counts["last_decay"]  # ppdet forgets it, and could not evaluate before the next update
+    return ema
 
 
 def _fill(live: dict[str, Any], weights: dict[str, Any]) -> None:

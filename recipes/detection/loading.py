@@ -1,4 +1,4 @@
-"""COCO-format data through PaddleDetection's own dataset, transforms and collation, in loaders that ``fit`` can take."""
+"""COCO-format data through PaddleDetection's own dataset, transforms and collation, in loaders for ``fit``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def loader(
     training: bool,
     batch_size: int,
     size: int | None = None,
+    limit: int | None = None,
     workers: int = 0,
 ) -> tuple[DataLoader, list[str]]:
     """Return a loader of lists of arrays, and what the arrays are.
@@ -33,6 +34,7 @@ def loader(
         training: Whether to use the ``TrainReader``, shuffled, rather than the ``EvalReader``.
         batch_size: Images; the last batch of an epoch may be smaller.
         size: Height and width that images are resized to, in pixels; None: as the configuration says.
+        limit: Images used of the file, at most; None: all.
         workers: Processes that load.
     """
     from ppdet.data.reader import BatchCompose, Compose
@@ -44,10 +46,11 @@ def loader(
         image_dir=str(images.resolve()),
         anno_path=str(annotations.resolve()),
         data_fields=["image", "gt_bbox", "gt_class", "is_crowd"] if training else ["image"],
+        sample_num=-1 if limit is None else limit,
         allow_empty=not training,
     )
     dataset.parse_dataset()
-    dataset.set_transform(Compose(_resized(settings["sample_transforms"], size), num_classes))
+    dataset.set_transform(Compose(resized(settings["sample_transforms"], size), num_classes))
     epochs = {name: value for name, value in settings.items() if name.endswith("_epoch")}
     dataset.set_kwargs(**(epochs if training else {}))
     collate = BatchCompose(settings.get("batch_transforms") or [], num_classes, True)
@@ -74,7 +77,7 @@ class _AsList:
         return [np.asarray(batch[name]) for name in self._names]
 
 
-def _resized(transforms: Sequence[dict[str, Any]], size: int | None) -> list[dict[str, Any]]:
+def resized(transforms: Sequence[dict[str, Any]], size: int | None) -> list[dict[str, Any]]:
     """Return the transforms with every size that they resize to replaced."""
     resized = []
     for transform in transforms:

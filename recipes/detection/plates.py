@@ -18,6 +18,7 @@ SIZE = 128
 CLASSES = ("blister", "crack", "dent", "rust", "scratch", "spot")
 OLD_CLASSES = ("dent", "scratch", "spot")
 _SEEN = 0.2  # share of a defect's greatest opacity, from which on a pixel belongs to its box
+_LEAST_SIDE = 8  # pixels of a box: what is thinner has no cell of a detector's grid to itself
 _MOST_OVERLAP = 0.2  # of two boxes, as a share of the smaller
 
 
@@ -130,12 +131,12 @@ def _rivet(picture: Array, draw: np.random.Generator) -> Array:
 
 def _scratch(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     start = draw.uniform(10, SIZE - 10, 2)
-    angle, length = draw.uniform(0, np.pi), draw.uniform(25, 75)
+    angle, length = draw.choice([-1, 1]) * draw.uniform(0.3, 1.25), draw.uniform(30, 75)
     end = start + length * np.array([np.cos(angle), np.sin(angle)])
     bend = (start + end) / 2 + draw.uniform(-8, 8, 2)
     t = np.linspace(0, 1, 40)[:, None]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
-    opacity = np.clip(draw.uniform(1.2, 1.9) - _distance(curve), 0, 1)
+    opacity = np.clip(draw.uniform(1.4, 2.2) - _distance(curve), 0, 1)
     shade = 0.22 if draw.random() < 0.3 else -0.22
     return _blend(picture, picture + shade * draw.uniform(0.7, 1.2), opacity), opacity
 
@@ -171,7 +172,7 @@ def _blister(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _spot(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    u, v, width = _ellipse(draw, 3, 7)
+    u, v, width = _ellipse(draw, 5, 9)
     opacity = np.clip((1 + 0.3 * _smooth(draw, 20) - np.hypot(u, v)) * width / 2, 0, 1)
     return _blend(picture, picture - draw.uniform(0.15, 0.3), opacity), opacity
 
@@ -222,10 +223,10 @@ def _blend(picture: Array, over: Array, opacity: Array) -> Array:
 
 
 def _box(opacity: Array) -> list[float] | None:
-    """Return the box of the pixels that show; None if that is next to nothing."""
+    """Return the box of the pixels that show; None if it is too thin."""
     seen = opacity > _SEEN * max(float(opacity.max()), 0.5)
     columns, rows = np.flatnonzero(seen.any(0)), np.flatnonzero(seen.any(1))
-    if len(columns) < 3 or len(rows) < 3:
+    if len(columns) < _LEAST_SIDE or len(rows) < _LEAST_SIDE:
         return None
     x, y = float(columns[0]), float(rows[0])
     return [x, y, float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)]
