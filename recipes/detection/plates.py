@@ -52,7 +52,7 @@ def plate(classes: Sequence[str], draw: np.random.Generator) -> tuple[Array, lis
     for _ in range(int(draw.integers(0, 3))):
         picture = _rivet(picture, draw)
     defects: list[tuple[str, list[float]]] = []
-    for _ in range(int(draw.integers(1, 5))):
+    for _ in range(int(draw.integers(1, 4))):
         name = classes[int(draw.integers(len(classes)))]
         changed, opacity = _DEFECTS[name](picture, draw)
         box = _box(opacity)
@@ -109,7 +109,7 @@ def _metal(draw: np.random.Generator) -> Array:
     if kind == 2:
         base = base + 0.05 * _smooth(draw, 40) + 0.03 * _smooth(draw, 80)
     else:
-        lines = draw.normal(0, 0.05, SIZE).astype("float32")
+        lines = draw.normal(0, 0.035, SIZE).astype("float32")
         lines = (lines + np.roll(lines, 1)) / 2 + 0.02 * _smooth(draw, 60)
         base = base + (lines if kind == 0 else lines.T)
     tint = 1 + draw.uniform(-0.04, 0.04, 3)
@@ -131,13 +131,13 @@ def _rivet(picture: Array, draw: np.random.Generator) -> Array:
 
 def _scratch(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     start = draw.uniform(10, SIZE - 10, 2)
-    angle, length = draw.choice([-1, 1]) * draw.uniform(0.3, 1.25), draw.uniform(30, 75)
+    angle, length = draw.choice([-1, 1]) * draw.uniform(0.3, 1.25), draw.uniform(40, 85)
     end = start + length * np.array([np.cos(angle), np.sin(angle)])
     bend = (start + end) / 2 + draw.uniform(-8, 8, 2)
     t = np.linspace(0, 1, 40)[:, None]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
-    opacity = np.clip(draw.uniform(1.4, 2.2) - _distance(curve), 0, 1)
-    shade = 0.22 if draw.random() < 0.3 else -0.22
+    opacity = np.clip(draw.uniform(1.8, 2.8) - _distance(curve), 0, 1)
+    shade = 0.28 if draw.random() < 0.3 else -0.28
     return _blend(picture, picture + shade * draw.uniform(0.7, 1.2), opacity), opacity
 
 
@@ -147,22 +147,22 @@ def _crack(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     points = [at]
     for _ in range(int(draw.integers(6, 11))):
         turned = heading + draw.normal(0, 0.8)
-        points.append(points[-1] + draw.uniform(4, 8) * np.array([np.cos(turned), np.sin(turned)]))
+        points.append(points[-1] + draw.uniform(6, 10) * np.array([np.cos(turned), np.sin(turned)]))
     branch = points[len(points) // 2]
     turned = heading + draw.choice([-1.2, 1.2])
     paths = [np.array(points), np.array([branch, branch + 12 * np.array([np.cos(turned), np.sin(turned)])])]
-    opacity = np.clip(1.6 - np.min([_distance(_dense(path)) for path in paths], axis=0), 0, 1)
+    opacity = np.clip(2.0 - np.min([_distance(_dense(path)) for path in paths], axis=0), 0, 1)
     return _blend(picture, picture - 0.25, opacity), opacity
 
 
 def _dent(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    u, v, _ = _ellipse(draw, 8, 17)
+    u, v, _ = _ellipse(draw, 11, 20)
     opacity = np.exp(-1.2 * (u * u + v * v))
-    return _blend(picture, picture + 0.30 * np.clip(u, -1, 1)[..., None], opacity), opacity
+    return _blend(picture, picture + 0.45 * np.clip(u, -1, 1)[..., None], opacity), opacity
 
 
 def _blister(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    u, v, width = _ellipse(draw, 7, 15)
+    u, v, width = _ellipse(draw, 10, 18)
     radius = np.hypot(u, v)
     rim = np.exp(-(((radius - 0.9) * width / 2) ** 2))
     glint = np.exp(-12 * ((u - 0.35) ** 2 + (v + 0.35) ** 2))
@@ -172,13 +172,13 @@ def _blister(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _spot(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    u, v, width = _ellipse(draw, 5, 9)
+    u, v, width = _ellipse(draw, 7, 11)
     opacity = np.clip((1 + 0.3 * _smooth(draw, 20) - np.hypot(u, v)) * width / 2, 0, 1)
-    return _blend(picture, picture - draw.uniform(0.15, 0.3), opacity), opacity
+    return _blend(picture, picture - draw.uniform(0.2, 0.35), opacity), opacity
 
 
 def _rust(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    u, v, _ = _ellipse(draw, 10, 20)
+    u, v, _ = _ellipse(draw, 13, 23)
     opacity = np.clip(3 * (1 - np.hypot(u, v) + 0.5 * _smooth(draw, 16)), 0, 0.6)
     color = np.array([0.45, 0.32, 0.24]) + 0.08 * _smooth(draw, 50)[..., None]
     return _blend(picture, color, opacity), opacity
