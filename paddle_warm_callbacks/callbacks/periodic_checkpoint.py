@@ -19,8 +19,9 @@ from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentEr
 from paddle_warm_callbacks.hapi import parallel, proof, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.hold_back import HoldBack
 from paddle_warm_callbacks.hapi.preemption import SignalFlag
-from paddle_warm_callbacks.hapi.staging import StagingBuffers
+from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
 
@@ -30,10 +31,13 @@ logger = logging.getLogger("paddle_warm_callbacks")
 class PeriodicCheckpoint(FitCallback):
     """Save the whole state of training, atomically and in the background, and keep what a policy keeps.
 
-    Training is blocked for a copy of the state in memory, and for what is left of the write before it: one checkpoint
-    is in flight at a time. A checkpoint counts once it is committed: written, flushed to disk and renamed into place.
-    It never falls inside a gradient-accumulation window: the save waits for the window's end. The last state of a
-    normal end is always saved.
+    Training hardly notices: the state is copied in memory while the next forward and backward pass run, and only what
+    would change it, the optimizer's step or a ``set_value``, waits until that is done. Where this cannot be, training
+    waits for the copy: on Paddle 2.6, with an optimizer that is not one of Paddle's own, and once a network was seen to
+    change its parameters in place in its forward pass. It also waits for what is left of the write before: one
+    checkpoint is in flight at a time. A checkpoint counts once it is committed: written, flushed to disk and renamed
+    into place. It never falls inside a gradient-accumulation window: the save waits for the window's end. The last
+    state of a normal end is always saved.
 
     Example:
         >>> checkpoints = PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))
@@ -94,6 +98,7 @@ class PeriodicCheckpoint(FitCallback):
         self._signal = SignalFlag() if save_on_signal else None
         self._raises = on_error == "raise"
         self._buffers = StagingBuffers()
+        self._hold: HoldBack | None = None
         self._extremes: dict[str, tuple[float, float]] = {}
         self.events: list[SaveEvent] = []
         self.preempted_by: str | None = None
@@ -121,6 +126,8 @@ class PeriodicCheckpoint(FitCallback):
         self._lock = self._store.lock()
         self._started = time.monotonic()
         self._last: SaveMoment | None = None
+        self._last_but_one: SaveMoment | None = None
+        self._torn = False
         self._waiting_for_window = 0
         self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
@@ -142,6 +149,7 @@ class PeriodicCheckpoint(FitCallback):
             on_commit=lambda event: self._committed(loop, event),
             on_mirrored=lambda name, seconds: self._show(loop, name, seconds_to_mirror=seconds),
         )
+        self._hold = HoldBack(loop.optimizer) if HoldBack.works_for(loop.optimizer) else None
         if self._signal is not None:
             self._signal.install(self._save_while_waiting)
             loop.wrap_worker_init(self._signal.worker_init)
@@ -149,13 +157,14 @@ class PeriodicCheckpoint(FitCallback):
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save if one is due, and after a signal: save and stop."""
         signalled = self._signal is not None and self._signal.received is not None
-        if not (signalled or self._waiting_for_window or self._due(loop, epoch_completed=False)):
+        again = self._torn and self._take_torn()
+        if not (signalled or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
             self._remember_before_evaluation(loop)
             return
         if loop.window_open:
             self._waiting_for_window += 1
             return
-        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False)
+        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False, behind=not signalled)
         if signalled:
             self._stop(loop)
         self._remember_before_evaluation(loop)
@@ -180,17 +189,22 @@ class PeriodicCheckpoint(FitCallback):
         metrics = {**_numbers(logs, "train_"), **evaluated}
         self._warn_of_unknown_metrics(metrics, evaluated)
         if signalled or due:
-            self._commit(loop, metrics, epoch_completed=True)
+            self._commit(loop, metrics, epoch_completed=True, behind=not signalled)
         if signalled:
             self._stop(loop)
 
     def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save the last state, unless that is what was saved last."""
+        self._guarded(self._writer.wait)
+        self._take_torn()
         if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
 
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
+        if self._hold is not None:
+            self._hold.wait()
+        self._take_torn()
         saved = self._last is not None and self._last.progress == loop.progress
         if saved or not self._save.on_exception or loop.window_open:
             return
@@ -210,6 +224,8 @@ class PeriodicCheckpoint(FitCallback):
             if hasattr(self, "_writer"):
                 self._guarded(self._writer.close)
         finally:
+            self._let_go()
+            self._buffers.release()
             if self._signal is not None:
                 self._signal.uninstall()
             if hasattr(self, "_lock"):
@@ -252,15 +268,21 @@ class PeriodicCheckpoint(FitCallback):
         *,
         epoch_completed: bool,
         counters: dict[str, Any] | None = None,
+        behind: bool = False,
     ) -> None:
-        """Copy the state and hand it to the writer; blocks for the copy and for the write before it."""
+        """Copy the state and hand it to the writer; blocks for the write before it and, unless ``behind``, the copy."""
         began = time.monotonic()
         for prepare in loop.board.before_commit:
             prepare()
-        self._last = self._moment(loop, epoch_completed)
         waited, self._waiting_for_window = self._waiting_for_window, 0
         self._guarded(self._writer.wait)  # its buffers are the ones this copy goes into
-        tensors = training_state.capture_tensors(loop, self._buffers)
+        self._take_torn()
+        self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
+        copying: Copying | None = None
+        if behind and self._hold is not None:
+            tensors, copying = training_state.capture_tensors_behind(loop, self._buffers)
+        else:
+            tensors = training_state.capture_tensors(loop, self._buffers)
         state = counters or training_state.capture_counters(loop)
         metadata = dict(self._metadata)
         if loop.report is not None:
@@ -282,12 +304,44 @@ class PeriodicCheckpoint(FitCallback):
             parent=loop.parent,
             writer=training_state.versions(),
         )
-        self._seconds_copying = time.monotonic() - began
-        self._guarded(lambda: self._writer.submit(contents))
+        self._seconds_copying, self._copying = time.monotonic() - began, copying
+        self._guarded(lambda: self._submit(contents, copying))
+
+    def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
+        if copying is None or self._hold is None:
+            self._writer.submit(contents)
+            return
+        self._writer.submit(contents, lambda: self._copied(copying))
+        self._hold.until(copying)
+
+    def _copied(self, copying: Copying) -> bool:
+        """Make the copy, on the writer's thread; if it is worthless, have the next step's state saved instead."""
+        whole = copying.run()
+        self._torn = self._torn or not whole
+        return whole
+
+    def _let_go(self) -> None:
+        """Hold no writes back any more."""
+        if self._hold is not None:
+            self._hold.close()
+            self._hold = None
+
+    def _take_torn(self) -> bool:
+        """Return whether the last copy was worthless, and copy at once from now on if so."""
+        torn, self._torn = self._torn, False
+        if torn:
+            self._last = self._last_but_one
+            self._let_go()
+            logger.warning(
+                "parameters were changed in place between two optimizer steps, while they were being copied: that copy "
+                "is dropped, this step's state is saved instead, and from now on training waits for copies"
+            )
+        return torn
 
     def _committed(self, loop: FitLoop, event: SaveEvent) -> None:
         """Note a commit, with all that training waited for it; on the writer's thread, one commit at a time."""
-        event = replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying)
+        held = 0.0 if self._copying is None else self._copying.seconds_held
+        event = replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying + held)
         self.events.append(event)
         self._show(
             loop,

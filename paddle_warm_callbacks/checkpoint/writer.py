@@ -37,6 +37,7 @@ class SaveEvent:
 @dataclass(frozen=True)
 class _Request:
     contents: CheckpointContents
+    ready: Callable[[], bool] | None
     seconds_blocked: float
     submitted: float
 
@@ -83,11 +84,12 @@ class BackgroundWriter:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, contents: CheckpointContents) -> None:
+    def submit(self, contents: CheckpointContents, ready: Callable[[], bool] | None = None) -> None:
         """Hand over a checkpoint; returns at once, or when the one before it is durable.
 
         Args:
             contents: Its arrays must not change until :meth:`wait` has returned.
+            ready: Called first, on the writer's thread: fills the arrays, and returns whether they are to be written.
 
         Raises:
             CheckpointWriteError: An earlier one failed; ``contents`` was not taken.
@@ -98,7 +100,7 @@ class BackgroundWriter:
             self.waited += self._request is not None
             self._wait_until_idle()
             now = time.monotonic()
-            self._request = _Request(contents, now - started, now)
+            self._request = _Request(contents, ready, now - started, now)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="checkpoint-writer", daemon=True)
                 self._thread.start()
@@ -164,6 +166,8 @@ class BackgroundWriter:
                 self._changed.notify_all()
 
     def _write(self, request: _Request) -> None:
+        if request.ready is not None and not request.ready():
+            return
         checkpoint = self._store.commit(request.contents)
         durable = time.monotonic()
         if self._mirror is not None:

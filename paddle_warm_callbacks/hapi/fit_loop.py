@@ -29,6 +29,7 @@ from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.progress import Progress
 
 if TYPE_CHECKING:
+    from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
     from paddle_warm_callbacks.plan.report import RestoreReport
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -79,6 +80,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         ancestry: What the weights come from, what those came from, and so on; the nearest first. A resumed run's is its
             own: going on is no descent.
         resumed_from: The checkpoint that was resumed, or None.
+        layout: Where the tensors were when the state was last captured; see ``training_state``.
         awaiting_batch: True while training waits for a batch.
         seconds_awaiting: How long training has waited for batches so far.
         between_steps: A lock: while another thread holds it, training does not go on from such a wait, so that with
@@ -98,6 +100,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.resumed_from: Any = None
         self.reseed_from: int | None = None
+        self.layout: TensorLayout | None = None
         self.finished = False
         self.stopping = False
         self.train_loader = fit_locals["train_loader"]

@@ -7,7 +7,7 @@ accumulator is known by its parameter's structured name and its own kind (``fc.w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ def slots(network: Any, optimizer: Any) -> Iterator[Slot]:
     """Yield every accumulator and master weight that ``optimizer`` holds for parameters of ``network``."""
     parameters = {parameter.name: name for name, parameter in network.named_parameters()}
     owners = dict(parameters)
-    for generated, master in _masters(optimizer).items():
+    for generated, master in masters(optimizer).items():
         if generated in parameters:
             owners[master.name] = parameters[generated]
             yield Slot(parameters[generated], MASTER, generated, master)
@@ -54,12 +54,12 @@ def slots(network: Any, optimizer: Any) -> Iterator[Slot]:
 
 
 def native_state(
-    network: Any, optimizer: Any, arrays: Mapping[tuple[str, str], np.ndarray]
+    held: Iterable[Slot], optimizer: Any, arrays: Mapping[tuple[str, str], np.ndarray]
 ) -> dict[str, Any]:
     """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()``: a ``.pdopt``'s content."""
     native: dict[str, Any] = {}
     masters: dict[str, Any] = {}
-    for slot in slots(network, optimizer):
+    for slot in held:
         array = arrays[slot.parameter, slot.kind]
         if slot.kind == MASTER:
             # Paddle takes masters as they are loaded, and finds their moments by the name that comes with them.
@@ -75,9 +75,9 @@ def native_state(
     return native
 
 
-def key_table(network: Any, optimizer: Any) -> list[tuple[str, str, str]]:
+def key_table(held: Iterable[Slot]) -> list[tuple[str, str, str]]:
     """Return (key in ``.pdopt``, parameter, kind) of every slot, which makes a native file readable by name."""
-    return [(slot.key, slot.parameter, slot.kind) for slot in slots(network, optimizer)]
+    return [(slot.key, slot.parameter, slot.kind) for slot in held]
 
 
 def by_structured_name(
@@ -153,7 +153,7 @@ def forget(network: Any, optimizer: Any, names: list[str]) -> None:
         spelt = "_already_create_accumulater"  # in Paddle 2.6
     created: set[str] = getattr(optimizer, spelt)
     for name in dropped & live.keys():
-        _masters(optimizer).pop(live[name], None)
+        masters(optimizer).pop(live[name], None)
         created.discard(live[name])
 
 
@@ -225,9 +225,10 @@ def _ensure_helper(optimizer: Any) -> None:
         optimizer.helper = LayerHelper(type(optimizer).__name__)
 
 
-def _masters(optimizer: Any) -> dict[str, Any]:
-    masters = getattr(optimizer, "_master_weights", None)
-    return masters if masters else {}
+def masters(optimizer: Any) -> dict[str, Any]:
+    """Return the live master weights, by the generated name of their parameter."""
+    held = getattr(optimizer, "_master_weights", None)
+    return held if held else {}
 
 
 def _plain_kind(optimizer: Any, kind: str) -> str:

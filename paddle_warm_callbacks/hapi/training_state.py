@@ -6,7 +6,6 @@ fails without it, in tests/exact_resume.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,16 @@ import paddle
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state, rng
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.staging import StagingBuffers
+from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
+from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
 from paddle_warm_callbacks.version import __version__
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 # No structured name has this sign.
 _KEPT = "kept@"
+# What a copy is kept under: a persistable buffer and a parameter of an optimizer's have the same structured name.
+_MODEL, _EXTRA = "model@", "extra@"
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,46 @@ class TensorState:
 
 def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
-    persistable = loop.network.state_dict()
-    slots = {
-        f"{slot.kind}@{slot.parameter}": slot for slot in optimizer_state.slots(loop.network, loop.optimizer)
+    layout = _layout(loop)
+    return _arranged(loop, layout, buffers.copy(_named(layout)))
+
+
+def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[TensorState, Copying]:
+    """Copy what a forward pass may change, and leave the rest to a thread that runs the :class:`Copying` returned.
+
+    Until that is over, parameters, accumulators and master weights must not change.
+    """
+    layout = _layout(loop)
+    at_once = {_MODEL + name for name in layout.volatile} | {_EXTRA + name for name in layout.volatile}
+    copied, copying = buffers.copy_behind(_named(layout), at_once)
+    return _arranged(loop, layout, copied), copying
+
+
+def _layout(loop: FitLoop) -> TensorLayout:
+    loop.layout = TensorLayout.of(loop.network, loop.optimizer, loop.layout)
+    return loop.layout
+
+
+def _named(layout: TensorLayout) -> dict[str, Any]:
+    return {
+        **{_MODEL + name: tensor for name, tensor in layout.persistable.items()},
+        **{_slot_name(slot): slot.tensor for slot in layout.slots},
+        **{_EXTRA + name: tensor for name, tensor in layout.transient.items()},
     }
-    transient = {name: buffer for name, buffer in loop.network.named_buffers() if name not in persistable}
-    copied = buffers.copy(
-        {
-            **{f"model@{name}": tensor for name, tensor in persistable.items()},
-            **{f"optimizer@{name}": slot.tensor for name, slot in slots.items()},
-            **{f"extra@{name}": tensor for name, tensor in transient.items() if tensor is not None},
-        }
-    )
-    accumulated = {(slot.parameter, slot.kind): copied[f"optimizer@{name}"] for name, slot in slots.items()}
+
+
+def _slot_name(slot: optimizer_state.Slot) -> str:
+    return f"optimizer@{slot.kind}@{slot.parameter}"
+
+
+def _arranged(loop: FitLoop, layout: TensorLayout, copied: Arrays) -> TensorState:
+    accumulated = {(slot.parameter, slot.kind): copied[_slot_name(slot)] for slot in layout.slots}
     return TensorState(
-        model={name: copied[f"model@{name}"] for name in persistable},
-        model_names={name: tensor.name for name, tensor in persistable.items()},
-        optimizer=optimizer_state.native_state(loop.network, loop.optimizer, accumulated),
+        model={name: copied[_MODEL + name] for name in layout.persistable},
+        model_names={name: tensor.name for name, tensor in layout.persistable.items()},
+        optimizer=optimizer_state.native_state(layout.slots, loop.optimizer, accumulated),
         extra={
-            **{name: copied[f"extra@{name}"] for name in transient if f"extra@{name}" in copied},
+            **{name: copied[_EXTRA + name] for name in layout.transient},
             **{_KEPT + name: array for name, array in loop.kept_arrays.items()},
         },
     )
@@ -88,7 +111,7 @@ def capture_counters(loop: FitLoop) -> dict[str, Any]:
     return {
         **capture_counted(loop, loop.callbacks),
         "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
-        "optimizer_keys": optimizer_state.key_table(loop.network, loop.optimizer),
+        "optimizer_keys": _layout(loop).key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
         "with_gradient": [name for name, p in loop.network.named_parameters() if p._grad_ivar() is not None],
@@ -191,10 +214,9 @@ def script_facts(loop: FitLoop) -> dict[str, Any]:
     """Return what an exact resume takes for granted about the script, for comparison with the script as rerun."""
     loader = loop.train_loader
     sampler = getattr(loader, "batch_sampler", None)
-    tensors = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in loop.network.state_dict().items())
     rate = loop.optimizer._learning_rate
     return {
-        "network": hashlib.sha256(repr(tensors).encode()).hexdigest()[:16],
+        "network": _layout(loop).digest,
         "optimizer": type(loop.optimizer).__name__,
         "learning_rate": "float" if isinstance(rate, float) else attributes.kind_name(rate),
         "accumulate_grad_batches": loop.accumulate,

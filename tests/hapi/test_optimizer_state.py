@@ -131,12 +131,14 @@ def test_the_native_file_is_what_paddle_would_write() -> None:
     optimizer = paddle.optimizer.Adam(scheduler, parameters=net.parameters())
     step(net, optimizer, 0)
     expected = optimizer.state_dict()
-    native = optimizer_state.native_state(net, optimizer, captured(net, optimizer))
+    native = optimizer_state.native_state(
+        optimizer_state.slots(net, optimizer), optimizer, captured(net, optimizer)
+    )
     assert set(native) == set(expected)
     assert native["LR_Scheduler"] == expected["LR_Scheduler"]
     for key in set(native) - {"LR_Scheduler"}:
         assert np.asarray(native[key]).tobytes() == expected[key].numpy().tobytes()
-    table = optimizer_state.key_table(net, optimizer)
+    table = optimizer_state.key_table(optimizer_state.slots(net, optimizer))
     again = optimizer_state.by_structured_name(native, table)
     assert {k: v.tobytes() for k, v in again.items()} == {
         k: v.tobytes() for k, v in captured(net, optimizer).items()
@@ -159,7 +161,7 @@ def test_master_weights_are_state() -> None:
     half_step(net, optimizer)
     state = captured(net, optimizer)
     assert set(state) == {(name, optimizer_state.MASTER) for name, _ in net.named_parameters()}
-    native = optimizer_state.native_state(net, optimizer, state)
+    native = optimizer_state.native_state(optimizer_state.slots(net, optimizer), optimizer, state)
     masters = optimizer._master_weights
     assert {key: name for key, (name, _) in native["master_weights"].items()} == {
         parameter.name: masters[parameter.name].name for parameter in net.parameters()

@@ -1,0 +1,300 @@
+"""What is copied while training goes on is the state of exactly one step."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    EveryNSteps,
+    KeepLatest,
+    PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
+)
+from paddle_warm_callbacks.hapi import staging
+from paddle_warm_callbacks.hapi.hold_back import HoldBack
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(paddle.Tensor, "__dlpack__"),
+    reason="this Paddle shares no memory with NumPy: nothing overlaps",
+)
+
+SIZE, LAYERS, STEPS = 50, 6, 4
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    before = paddle.Tensor.set_value
+    yield
+    assert paddle.Tensor.set_value is before
+    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoint-writer"]
+
+
+@pytest.fixture
+def slow_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each tensor's copy on the writer's thread take 4 ms: a step would be over long before all are copied."""
+
+    def slowly(target: Any, source: Any) -> None:
+        np.copyto(target, source)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.004)
+
+    class Slow:
+        copyto = staticmethod(slowly)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+    monkeypatch.setattr(staging, "np", Slow())
+
+
+class Counting(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
+    """Every parameter's gradient is -1 everywhere, so that SGD at rate 1 counts steps in each of its values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        zero = paddle.nn.initializer.Constant(0.0)
+        self.parts = paddle.nn.LayerList(
+            [paddle.nn.Linear(SIZE, SIZE, weight_attr=zero, bias_attr=zero) for _ in range(LAYERS)]
+        )
+        self.register_buffer("passes", paddle.zeros([SIZE]))
+        self.register_buffer("transient", paddle.zeros([SIZE]), persistable=False)
+        self.norm = paddle.nn.BatchNorm1D(3)
+
+    def forward(self, points: Any) -> Any:
+        if self.training:
+            with paddle.no_grad():
+                self.passes.add_(paddle.ones([SIZE]))
+                self.transient.add_(paddle.ones([SIZE]))
+            self.norm(points)
+        return -sum(part.weight.sum() + part.bias.sum() for part in self.parts)
+
+
+class Points(paddle.io.Dataset):  # type: ignore[misc]
+    def __len__(self) -> int:
+        return 2 * STEPS
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return np.full(3, index, "float32"), np.zeros(1, "float32")
+
+
+class AsItWas(paddle.callbacks.Callback):  # type: ignore[misc]
+    """The bits of every tensor after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: dict[int, dict[str, bytes]] = {}
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        self.after[len(self.after) + 1] = bits(self.model)
+
+
+def bits(model: Any) -> dict[str, bytes]:
+    held = {
+        f"{kind}/{owner}": tensor
+        for kind, of in model._optimizer._accumulators.items()
+        for owner, tensor in of.items()
+    }
+    return {name: tensor.numpy().tobytes() for name, tensor in {**model.network.state_dict(), **held}.items()}
+
+
+def counting(optimizer: Any = paddle.optimizer.SGD, rate: float = 1.0, **prepare: Any) -> Any:
+    network = Counting()
+    model = paddle.Model(network)
+    model.prepare(
+        optimizer(rate, parameters=network.parameters()),
+        lambda out, label: out + 0.0 * label.sum(),
+        **prepare,
+    )
+    return model
+
+
+def saved_values(run_dir: Path) -> dict[int, set[float]]:
+    """Return, by step, the values found in all parameters of the checkpoint after it."""
+    return {
+        checkpoint.progress.global_step: {
+            float(value)
+            for name, array in checkpoint.read_model().items()
+            if name.startswith("parts.")
+            for value in np.unique(array)
+        }
+        for checkpoint in CheckpointStore(str(run_dir)).list()
+    }
+
+
+def every_step(run_dir: Path) -> PeriodicCheckpoint:
+    return PeriodicCheckpoint(str(run_dir), save=EveryNSteps(1), keep=KeepLatest(99))
+
+
+def fit(model: Any, *callbacks: Any, epochs: int = 1, **options: Any) -> None:
+    model.fit(
+        Points(), batch_size=2, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks), **options
+    )
+
+
+ONE_STEP_EACH = {step: {float(step)} for step in range(1, STEPS + 1)}
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_values_that_count_steps_are_those_of_one_step(tmp_path: Path) -> None:
+    saving = every_step(tmp_path)
+    fit(counting(), saving)
+    assert saved_values(tmp_path) == ONE_STEP_EACH
+    assert any(event.seconds_blocked > 0.03 for event in saving.events), "the wait for the copy is counted"
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_control_without_the_hold_back_files_are_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HoldBack, "wait", lambda self: None)
+    fit(counting(), every_step(tmp_path))
+    assert any(len(values) > 1 for values in saved_values(tmp_path).values())
+
+
+@pytest.mark.usefixtures("slow_copies")
+@pytest.mark.parametrize(
+    ("optimizer", "accumulate"),
+    [("SGD", 1), ("Momentum", 1), ("Adam", 2), ("AdamW", 1), ("Adagrad", 1), ("Lamb", 2), ("NAdam", 1)],
+)
+def test_accumulators_buffers_and_norms_are_of_the_same_step(
+    tmp_path: Path, optimizer: str, accumulate: int
+) -> None:
+    if not hasattr(paddle.optimizer, optimizer):
+        pytest.skip("this Paddle has none")
+    model, seen = counting(getattr(paddle.optimizer, optimizer), 0.1), AsItWas()
+    fit(model, every_step(tmp_path), seen, accumulate_grad_batches=accumulate, eval_data=Points())
+    names = {tensor.name: name for name, tensor in model.network.state_dict().items()}
+    for checkpoint in CheckpointStore(str(tmp_path)).list():
+        tensors = {name: array.tobytes() for name, array in checkpoint.read_model().items()}
+        table = {
+            key: f"{kind}/{names_of(names)[owner]}"
+            for key, owner, kind in checkpoint.read_state()["optimizer_keys"]
+        }
+        tensors |= {
+            table[key]: array.tobytes() for key, array in checkpoint.read_optimizer().items() if key in table
+        }
+        assert tensors == seen.after[checkpoint.progress.global_step]
+        assert checkpoint.read_extra()["transient"][0] == checkpoint.read_model()["passes"][0]
+
+
+def names_of(structured: dict[str, str]) -> dict[str, str]:
+    return {name: generated for generated, name in structured.items()}
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_a_users_set_value_between_two_steps_waits(tmp_path: Path) -> None:
+    class Resetting(paddle.callbacks.Callback):  # type: ignore[misc]
+        """Set everything to 100 before the third step."""
+
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if step == 2:
+                for part in reversed(self.model.network.parts):
+                    part.set_state_dict(
+                        {"weight": paddle.full([SIZE, SIZE], 100.0), "bias": paddle.full([SIZE], 100.0)}
+                    )
+
+    fit(counting(), every_step(tmp_path), Resetting())
+    assert saved_values(tmp_path) == {1: {1.0}, 2: {2.0}, 3: {101.0}, 4: {102.0}}
+
+
+class InPlace(paddle.callbacks.Callback):  # type: ignore[misc]
+    """Add 100 to everything in place before the third step."""
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        if step == 2:
+            with paddle.no_grad():
+                for parameter in reversed(self.model.network.parts.parameters()):
+                    parameter.add_(paddle.full(parameter.shape, 100.0))
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_what_is_changed_in_place_meanwhile_is_dropped_and_the_next_step_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "paddle_warm_callbacks"):
+        fit(counting(), every_step(tmp_path), InPlace())
+    assert saved_values(tmp_path) == {1: {1.0}, 3: {103.0}, 4: {104.0}}
+    assert "changed in place" in caplog.text
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_an_exception_after_the_save_leaves_it_whole(tmp_path: Path) -> None:
+    class Failing(paddle.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if step == 2:
+                raise KeyboardInterrupt
+
+    model = counting()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, every_step(tmp_path), Failing())
+    assert saved_values(tmp_path) == {1: {1.0}, 2: {2.0}}
+    assert "_apply_optimize" not in vars(model._optimizer)
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_stages_may_change_right_after_a_save(tmp_path: Path) -> None:
+    stages = StagedUnfreeze(
+        [
+            Stage(None, "parts.0", from_step=0),
+            Stage(None, "parts.1", from_step=2),
+            Stage(None, "parts", from_step=3),
+        ]
+    )
+    fit(counting(paddle.optimizer.Adam, 0.5), every_step(tmp_path), stages)
+    moved = [
+        {name for name, array in checkpoint.read_model().items() if name.startswith("parts") and array.any()}
+        for checkpoint in CheckpointStore(str(tmp_path)).list()
+    ]
+    first, second = {"parts.0.weight", "parts.0.bias"}, {"parts.1.weight", "parts.1.bias"}
+    assert moved[:3] == [first, first, first | second]
+    assert len(moved[3]) == 2 * LAYERS
+
+
+class OwnStep(paddle.optimizer.SGD):  # type: ignore[misc]
+    """Writes where nothing can hold it back."""
+
+    def minimize(self, loss: Any, *args: Any, **options: Any) -> Any:
+        with paddle.no_grad():
+            for parameter in self._parameter_list:
+                if parameter.grad is not None:
+                    parameter.subtract_(parameter.grad)
+
+
+@pytest.mark.usefixtures("slow_copies")
+def test_an_optimizer_with_a_step_of_its_own_is_waited_for(tmp_path: Path) -> None:
+    assert not HoldBack.works_for(OwnStep(1.0, parameters=Counting().parameters()))
+    assert not HoldBack.works_for(paddle.optimizer.LBFGS(parameters=Counting().parameters()))
+    assert HoldBack.works_for(paddle.optimizer.Adam(parameters=Counting().parameters()))
+    fit(counting(OwnStep), every_step(tmp_path))
+    assert saved_values(tmp_path) == ONE_STEP_EACH
+
+
+@pytest.mark.filterwarnings("ignore:.*can only be enabled on CUDAPlace:UserWarning")
+@pytest.mark.usefixtures("slow_copies")
+def test_a_gradient_scalers_step_waits(tmp_path: Path) -> None:
+    model = counting(amp_configs={"level": "O1", "init_loss_scaling": 2.0})
+    fit(model, every_step(tmp_path))
+    assert model._scaler is not None
+    assert saved_values(tmp_path) == ONE_STEP_EACH
+
+
+def test_layers_that_come_during_fit_are_saved(tmp_path: Path) -> None:
+    class Growing(paddle.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if step == 2:
+                self.model.network.parts.append(paddle.nn.Linear(SIZE, SIZE))
+
+    fit(counting(), every_step(tmp_path), Growing())
+    counts = [len(checkpoint.read_model()) for checkpoint in CheckpointStore(str(tmp_path)).list()]
+    assert [count - counts[0] for count in counts[:4]] == [0, 0, 2, 2]
