@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import paddle
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import freezing, optimizer_state, parallel
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.lr import ParameterFactors, rates_before_stages
+from paddle_warm_callbacks.hapi.lr import ParameterFactors, rates_as_built, rates_before_stages
 from paddle_warm_callbacks.hapi.stage_guard import BestOfStage, evaluate_beside
 from paddle_warm_callbacks.plan.lr import stage_factor
 from paddle_warm_callbacks.plan.stages import Stage, StagePlan
@@ -51,7 +53,8 @@ class StagedUnfreeze(FitCallback):
 
     Raises:
         InvalidArgumentError: The stages are none, mixed in unit, or not in order from 0, or something needs them by
-            epoch; at once. In ``fit``: nothing is evaluated, or not with ``monitor``, to find a best by.
+            epoch; at once. In ``fit``: nothing is evaluated, or not with ``monitor``, to find a best by; a stage trains
+            nothing, or what the optimizer was not given; there is another StagedUnfreeze.
         PatternError: In ``fit``, before the first step: a pattern names no parameter.
         UnsupportedFitError: In ``fit``: several ranks, or an optimizer with parameter groups.
     """
@@ -84,12 +87,29 @@ class StagedUnfreeze(FitCallback):
         self.watched: list[dict[str, float]] = []
 
     def plan(self, network: Any) -> str:
-        """Return the stages as a table: what each trains of ``network``, its share, and its learning-rate factor.
+        """Return the stages as a table: what each trains of ``network``, its share, and its learning rates.
+
+        Args:
+            network: The Layer: rates are given as factors. Or the prepared ``paddle.Model`` of it: as learning rates,
+                before a WarmLRScaler; as factors still where a scheduler runs. ``fit`` logs the table once more, with
+                everything in it, before its first step.
 
         Raises:
             PatternError: A pattern names no parameter.
+            InvalidArgumentError: A stage trains nothing.
         """
-        return self._plan.to_text(freezing.trainable_sizes(network))
+        rates, relative = None, True
+        if isinstance(network, paddle.Model):
+            if network._optimizer is not None:
+                rates, relative = rates_as_built(network)
+            network = network.network
+        return self._table(network, rates, relative)
+
+    def _table(self, network: Any, rates: Mapping[str, float] | None, relative: bool) -> str:
+        trained = freezing.trained_names(network, self._plan)
+        return self._plan.to_text(
+            freezing.trainable_sizes(network), rates, relative=relative, trained=trained
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return which weights are kept as a stage's best; they themselves are among the checkpoint's tensors."""
@@ -116,11 +136,14 @@ class StagedUnfreeze(FitCallback):
                 expected="fit(train_data, eval_data, …)",
             )
         self.watched = []
+        _refuse_a_second(loop)
         self._factors = ParameterFactors.of(loop)
-        self._freezer = freezing.Freezer(loop.network)
-        self._trainable = self._freezer.respecting_the_user(self._plan)
+        self._trainable = freezing.trained_names(loop.network, self._plan)
+        _refuse_what_no_optimizer_moves(loop, self._trainable)
+        self._warn_of_stages_never_reached(loop)
         rates, relative = rates_before_stages(loop)
-        stages = self._plan.to_text(self._freezer.sizes, rates, relative=relative)
+        stages = self._table(loop.network, rates, relative)
+        self._freezer = freezing.Freezer(loop.network)
         logger.info("stages:\n%s", stages)
         loop.board.texts["start/stages"] = stages
         loop.board.hparams["stages"] = len(self._plan.stages)
@@ -156,7 +179,22 @@ class StagedUnfreeze(FitCallback):
         if hasattr(self, "_freezer"):
             self._freezer.close()
             self._factors.clear("stage")
+            optimizer_state.regroup(loop.optimizer)
             del self._freezer
+
+    def _warn_of_stages_never_reached(self, loop: FitLoop) -> None:
+        steps = None if loop.steps_per_epoch is None else loop.epochs * loop.steps_per_epoch
+        ends: int | None = loop.epochs if self._plan.unit == "epoch" else steps
+        never = [stage for stage in self._plan.stages if ends is not None and stage.start >= ends]
+        if never:
+            logger.warning(
+                "%d of %d stages are never reached: fit ends at %s %d, the first of them begins at %d",
+                len(never),
+                len(self._plan.stages),
+                self._plan.unit,
+                ends,
+                never[0].start,
+            )
 
     def _enter(self, loop: FitLoop, index: int) -> None:
         trainable = self._trainable[index]
@@ -173,4 +211,32 @@ class StagedUnfreeze(FitCallback):
         loop.board.measures.update({"stage/index": index, "stage/trainable_share": self.trainable_share})
         logger.info(
             "stage %d: %d tensors, %.1f%% trainable", index, len(trainable), 100 * self.trainable_share
+        )
+
+
+def _refuse_a_second(loop: FitLoop) -> None:
+    count = sum(isinstance(callback, StagedUnfreeze) for callback in loop.callbacks)
+    if count > 1:
+        raise InvalidArgumentError(
+            "one StagedUnfreeze would freeze what another has thawed",
+            where="Model.fit(callbacks=)",
+            received=f"{count} StagedUnfreeze",
+            expected="one",
+            remedy="say everything in one list of stages",
+        )
+
+
+def _refuse_what_no_optimizer_moves(loop: FitLoop, trainable: Sequence[Sequence[str]]) -> None:
+    held = {parameter.name for parameter in loop.optimizer._parameter_list}
+    parameters = dict(loop.network.named_parameters())
+    wanted = dict.fromkeys(name for names in trainable for name in names)
+    strangers = [name for name in wanted if parameters[name].name not in held]
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        raise InvalidArgumentError(
+            "stages train parameters that the optimizer was not given: they would never move",
+            where="StagedUnfreeze(stages)",
+            received=f"{len(strangers)} such parameters: {shown}",
+            expected="parameters of the optimizer",
+            remedy="build it with parameters=network.parameters() once the network is complete, or narrow the patterns",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import freezing
 from paddle_warm_callbacks.plan.stages import FineTune, Stage, fine_tune_by_depth, stages_by_depth
 
@@ -17,6 +18,8 @@ def stages_from_depth(
     head: str | None = None,
 ) -> list[Stage]:
     """Return ``n`` stages for ``StagedUnfreeze``: the head, then part after part of the backbone, deepest first.
+
+    What is frozen in ``network`` now is the user's, and no stage names it.
 
     Look at them with ``StagedUnfreeze(stages).plan(network)`` and change what you like: they are a list.
 
@@ -41,12 +44,14 @@ def stages_from_depth(
         InvalidArgumentError: A number out of its bounds, or more stages than there are blocks.
         PatternError: There is no such ``head``.
     """
+    sizes, frozen = _sizes(network)
     return stages_by_depth(
-        freezing.trainable_sizes(network),
+        sizes,
         n,
         epochs_per_stage=epochs_per_stage,
         lr_decay=lr_decay,
         head=head,
+        frozen=frozen,
     )
 
 
@@ -72,6 +77,21 @@ def fine_tune(
         InvalidArgumentError: A number out of its bounds, or more parts than there are blocks.
         PatternError: There is no such ``head``.
     """
+    sizes, frozen = _sizes(network)
     return fine_tune_by_depth(
-        freezing.trainable_sizes(network), freeze_epochs=freeze_epochs, lr_mult=lr_mult, n=n, head=head
+        sizes, freeze_epochs=freeze_epochs, lr_mult=lr_mult, n=n, head=head, frozen=frozen
     )
+
+
+def _sizes(network: Any) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the parameters to make parts of, with their numbers of elements, and those that the user froze."""
+    frozen = freezing.frozen_names(network)
+    sizes = {name: size for name, size in freezing.trainable_sizes(network).items() if name not in frozen}
+    if not sizes:
+        raise InvalidArgumentError(
+            "the network is frozen: there is nothing to make stages of",
+            where="stages_from_depth(network), fine_tune(network)",
+            received=f"stop_gradient=True in all {len(frozen)} parameters",
+            expected="a network with stop_gradient=False in what may be trained",
+        )
+    return sizes, frozen

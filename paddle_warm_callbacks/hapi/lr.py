@@ -15,8 +15,20 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 _FACTORS: weakref.WeakKeyDictionary[FitLoop, ParameterFactors] = weakref.WeakKeyDictionary()
 
 
-def refuse_parameter_groups(optimizer: Any) -> None:
-    """Raise UnsupportedFitError for an optimizer built over parameter groups, which ``Model.fit`` cannot run at all."""
+def refuse_unsupported(optimizer: Any) -> None:
+    """Raise UnsupportedFitError for what has no one rate to scale.
+
+    That is an optimizer built over parameter groups, which ``Model.fit`` cannot run at all, and one around another
+    (``paddle.incubate.LookAhead``), whose learning rate is not what the parameters are moved by.
+    """
+    if hasattr(optimizer, "inner_optimizer"):
+        raise UnsupportedFitError(
+            "an optimizer around another is not supported: its rate is another thing than the learning rate",
+            where=type(optimizer).__name__,
+            received=f"{type(optimizer).__name__} around {type(optimizer.inner_optimizer).__name__}",
+            expected="one of paddle.optimizer",
+            remedy="hand the inner one to Model.prepare",
+        )
     if optimizer._param_groups and isinstance(optimizer._param_groups[0], dict):
         raise UnsupportedFitError(
             "an optimizer with parameter groups does not run under Model.fit",
@@ -43,14 +55,14 @@ class ParameterFactors:
         """Return the factors of ``loop``, one for all callbacks.
 
         Raises:
-            UnsupportedFitError: The optimizer was built over parameter groups.
+            UnsupportedFitError: The optimizer was built over parameter groups, or around another.
         """
         if loop not in _FACTORS:
             _FACTORS[loop] = cls(loop.network, loop.optimizer)
         return _FACTORS[loop]
 
     def __init__(self, network: Any, optimizer: Any) -> None:
-        refuse_parameter_groups(optimizer)
+        refuse_unsupported(optimizer)
         self._parameters = {name: p for name, p in network.named_parameters() if hasattr(p, "optimize_attr")}
         self._users = {name: p.optimize_attr["learning_rate"] for name, p in self._parameters.items()}
         self._owners: dict[str, Mapping[str, float]] = {}
@@ -197,6 +209,17 @@ def effective_lr(loop: FitLoop) -> dict[str, float]:
     rate = float(loop.optimizer.get_lr())
     factors = ParameterFactors.of(loop)
     return {label: rate * factors.of_first_trainable(names) for label, names in factors.labels.items()}
+
+
+def rates_as_built(model: Any) -> tuple[dict[str, float], bool]:
+    """Return each parameter's learning rate in a prepared ``paddle.Model``, by structured name, and False.
+
+    Where a scheduler runs: each parameter's factor of its rate, and True.
+    """
+    scheduled = isinstance(model._optimizer._learning_rate, LRScheduler)
+    rate = 1.0 if scheduled else float(model._optimizer.get_lr())
+    own = ParameterFactors(model.network, model._optimizer).without("stage")
+    return {name: rate * factor for name, factor in own.items()}, scheduled
 
 
 def rates_before_stages(loop: FitLoop) -> tuple[dict[str, float], bool]:

@@ -140,6 +140,7 @@ def create(optimizer: Any, parameters: list[Any]) -> None:
 
 def forget(network: Any, optimizer: Any, names: list[str]) -> None:
     """Drop accumulators and master weights of the parameters in ``names``: their next step starts from fresh ones."""
+    regroup(optimizer)
     dropped = set(names)
     live = {name: parameter.name for name, parameter in network.named_parameters()}
     gone = {slot.tensor.name for slot in slots(network, optimizer) if slot.parameter in dropped}
@@ -155,6 +156,20 @@ def forget(network: Any, optimizer: Any, names: list[str]) -> None:
     for name in dropped & live.keys():
         masters(optimizer).pop(live[name], None)
         created.discard(live[name])
+
+
+def regroup(optimizer: Any) -> None:
+    """Have an optimizer with ``use_multi_tensor=True`` look anew, at its next step, which parameters it updates.
+
+    It lists them, and their accumulators, at its first step; where others are trained later, it fails, or moves the old
+    ones by the gradients of the new.
+    """
+    if not getattr(optimizer, "_use_multi_tensor", None):
+        return
+    for lists in vars(optimizer).values():
+        # {"FP32_DenseTensor": [[tensors of a group], …], "FP16_DenseTensor": …}; "LODTensor" in Paddle 2.6.
+        if isinstance(lists, dict) and lists and all(str(kind)[:5] in ("FP32_", "FP16_") for kind in lists):
+            lists.update({kind: [[] for _ in groups] for kind, groups in lists.items() if groups is not None})
 
 
 def capture_learning_rate(optimizer: Any) -> dict[str, Any]:

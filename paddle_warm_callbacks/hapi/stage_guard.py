@@ -15,6 +15,8 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 logger = logging.getLogger("paddle_warm_callbacks")
 
 _BEST = "best of stage@"
+# What Model.evaluate sets on the model and leaves so; without the first, fit(num_iters=) would not end.
+_LEFT_BY_EVALUATE = ("num_iters", "_test_dataloader")
 
 
 def evaluate_beside(loop: FitLoop, data: Any) -> dict[str, float]:
@@ -31,6 +33,7 @@ def evaluate_beside(loop: FitLoop, data: Any) -> dict[str, float]:
     generators = rng.capture()
     metrics = [attributes.capture(metric) for metric in model._metrics]
     logs = attributes.capture_mapping(loop.logs)
+    left = {name: vars(model)[name] for name in _LEFT_BY_EVALUATE if name in vars(model)}
     batch_size = loop.board.hparams.get("batch_size", 1)
     try:
         found = model.evaluate(data, batch_size=int(batch_size), verbose=0)
@@ -40,6 +43,9 @@ def evaluate_beside(loop: FitLoop, data: Any) -> dict[str, float]:
             attributes.restore(metric, state)
         loop.logs.clear()
         attributes.restore_mapping(loop.logs, logs)
+        for name in _LEFT_BY_EVALUATE:
+            vars(model).pop(name, None)
+        vars(model).update(left)
     return {name: float(np.mean(value)) for name, value in found.items() if np.size(value)}
 
 

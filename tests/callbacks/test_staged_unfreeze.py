@@ -90,13 +90,49 @@ def moved(*callbacks: Any, epochs: int = 2, model: Any = None) -> list[set[str]]
 TWO = [Stage(0, "fc"), Stage(1, ".*")]
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Adam", "AdamW", "Lamb"])
-def test_frozen_parameters_and_statistics_do_not_move_and_the_rest_does(optimizer: str) -> None:
-    decay = {"weight_decay": 0.1} if optimizer in ("SGD", "Momentum", "AdamW") else {}
-    steps = moved(StagedUnfreeze(TWO), model=made(optimizer, **decay))
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"weight_decay": 0.1}),
+    ("Momentum", {"weight_decay": 0.1}),
+    ("Momentum", {"weight_decay": 0.1, "use_multi_tensor": True}),
+    ("Adam", {}),
+    ("Adam", {"use_multi_tensor": True}),
+    ("AdamW", {"weight_decay": 0.1}),
+    ("Lamb", {}),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "options"), OPTIMIZERS)
+def test_frozen_parameters_and_statistics_do_not_move_and_the_rest_does(
+    optimizer: str, options: dict[str, Any]
+) -> None:
+    model = made(optimizer, **options)
+    steps = moved(StagedUnfreeze(TWO), model=model)
     assert steps[:STEPS] == [set(HEAD)] * STEPS
     assert steps[STEPS:] == [set(EVERYTHING + STATISTICS)] * STEPS
-    assert moved(model=made(optimizer, **decay)) == [set(EVERYTHING + STATISTICS)] * 2 * STEPS
+    # Again, with the optimizer as it is after a fit, the other way round; and then without stages.
+    other = moved(StagedUnfreeze([Stage(0, "body"), Stage(1, "fc")]), model=model)
+    assert other == [set(BODY)] * STEPS + [set(HEAD)] * STEPS
+    assert moved(model=model) == [set(EVERYTHING + STATISTICS)] * 2 * STEPS
+
+
+@pytest.mark.parametrize("optimizer", ["Momentum", "Adam"])
+def test_an_optimizer_of_many_tensors_at_once_does_what_it_does_one_by_one(optimizer: str) -> None:
+    """As many tensors thaw as are frozen: listed once for all, the old would be moved by the gradients of the new."""
+    ends = []
+    for at_once in (False, True):
+        paddle.seed(0)
+        # Without a norm, behind which a bias has no gradient but rounding, which Adam makes large.
+        network = nn.Sequential(("body", nn.Linear(3, 5)), ("act", nn.Sigmoid()), ("fc", nn.Linear(5, 3)))
+        model = paddle.Model(network)
+        built = getattr(paddle.optimizer, optimizer)(
+            0.05, parameters=network.parameters(), use_multi_tensor=at_once
+        )
+        model.prepare(built, nn.CrossEntropyLoss())
+        fit(model, StagedUnfreeze([Stage(0, "body"), Stage(1, "fc"), Stage(2, ".*")]), shuffle=False)
+        ends.append({name: parameter.numpy() for name, parameter in network.named_parameters()})
+    one_by_one, together = ends
+    for name, value in one_by_one.items():
+        assert together[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name  # its kernel rounds otherwise
 
 
 def test_freeze_norm_off_lets_the_statistics_move() -> None:
@@ -278,6 +314,42 @@ def test_a_pattern_that_names_nothing_is_refused_before_the_first_step() -> None
     assert seen.by_step == []
 
 
+def test_what_the_optimizer_was_not_given_is_refused_before_the_first_step() -> None:
+    """Built for the head alone, or before the head was exchanged, it would never move what is thawed."""
+    head_only = made()
+    head_only._optimizer = paddle.optimizer.Adam(0.05, parameters=head_only.network.fc.parameters())
+    exchanged = made()
+    exchanged.network.fc = nn.Linear(5, 3)
+    for model, stranger in ((head_only, r"body\.weight"), (exchanged, r"fc\.weight")):
+        seen = Moved()
+        with pytest.raises(InvalidArgumentError, match=stranger):
+            fit(model, StagedUnfreeze(TWO), seen)
+        assert seen.by_step == []
+    assert moved(StagedUnfreeze([Stage(0, "fc")]), model=head_only)[0] == set(HEAD)
+
+
+def test_two_in_one_fit_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="2 StagedUnfreeze"):
+        fit(made(), StagedUnfreeze(TWO), StagedUnfreeze([Stage(0, "body")]))
+
+
+@pytest.mark.parametrize(
+    ("later", "warns"),
+    [
+        (Stage(2, ".*"), True),
+        (Stage(1, ".*"), False),
+        (Stage(None, ".*", from_step=2 * STEPS), True),
+        (Stage(None, ".*", from_step=2 * STEPS - 1), False),
+    ],
+)
+def test_a_stage_that_fit_never_reaches_is_warned_of(
+    caplog: pytest.LogCaptureFixture, later: Stage, warns: bool
+) -> None:
+    first = Stage(0, "fc") if later.from_step is None else Stage(None, "fc", from_step=0)
+    fit(made(), StagedUnfreeze([first, later]), epochs=2)
+    assert ("1 of 2 stages are never reached" in caplog.text) is warns
+
+
 def test_stages_are_checked_when_the_callback_is_built() -> None:
     with pytest.raises(InvalidArgumentError):
         StagedUnfreeze([Stage(1, "fc")])
@@ -305,6 +377,28 @@ def test_the_plan_is_a_table_before_and_at_the_start_of_training(caplog: pytest.
     assert table.splitlines()[3].replace("x 1", "0.001 to 0.01") in caplog.text
     assert unfreeze.stage_index == 0
     assert unfreeze.trainable_share == pytest.approx(18 / 48)
+
+
+def test_of_a_prepared_model_the_table_gives_learning_rates() -> None:
+    model, unfreeze = (
+        made(learning_rate=0.05),
+        StagedUnfreeze([Stage(0, "fc"), Stage(1, ".*", lr_factor=0.1)]),
+    )
+    model.network.body.weight.optimize_attr["learning_rate"] = 0.5
+    assert [line.split()[-1] for line in unfreeze.plan(model).splitlines()[2:]] == ["0.05", "0.005"]
+    assert "0.0025 to 0.005" in unfreeze.plan(model)
+    scheduled = made(learning_rate=paddle.optimizer.lr.StepDecay(0.05, 10))
+    assert "x 0.1" in unfreeze.plan(scheduled)
+    assert "x 0.1" in unfreeze.plan(paddle.Model(model.network))  # not prepared
+
+
+def test_the_table_leaves_out_what_the_user_froze(caplog: pytest.LogCaptureFixture) -> None:
+    model = made()
+    model.network.body.bias.stop_gradient = True
+    assert "5 of 6" in StagedUnfreeze(TWO).plan(model.network)
+    with caplog.at_level(logging.INFO, logger="paddle_warm_callbacks"):
+        fit(model, StagedUnfreeze(TWO), epochs=1)
+    assert "5 of 6" in caplog.text
 
 
 def test_where_a_schedule_runs_the_table_gives_factors_of_it(caplog: pytest.LogCaptureFixture) -> None:

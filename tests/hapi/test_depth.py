@@ -7,13 +7,21 @@ from typing import Any
 import paddle
 import pytest
 
-from paddle_warm_callbacks import StagedUnfreeze, WarmLRScaler, fine_tune, stages_from_depth
-from paddle_warm_callbacks.hapi.freezing import trainable_sizes
+from paddle_warm_callbacks import (
+    InvalidArgumentError,
+    StagedUnfreeze,
+    WarmLRScaler,
+    fine_tune,
+    stages_from_depth,
+)
+from paddle_warm_callbacks.hapi.freezing import trainable_sizes, trained_names
 from paddle_warm_callbacks.plan.stages import StagePlan
 from tests.hapi.fits import Points
 
 HEADS = {
     "resnet18": {"fc.weight", "fc.bias"},
+    "mobilenet_v1": {"fc.weight", "fc.bias"},
+    "mobilenet_v3_large": {"classifier.3.weight", "classifier.3.bias"},
     "mobilenet_v2": {"classifier.1.weight", "classifier.1.bias"},
     "mobilenet_v3_small": {"classifier.3.weight", "classifier.3.bias"},
     "vgg11": {"classifier.6.weight", "classifier.6.bias"},
@@ -76,6 +84,21 @@ def test_fine_tune_moves_the_head_alone_and_then_all_at_their_rates() -> None:
     assert frozen == {"stem.weight": 0.0, "body.weight": 0.0, "fc.weight": pytest.approx(0.01, rel=0.05)}
     assert thawed["body.weight"] == pytest.approx(0.0005, rel=0.05)
     assert thawed["stem.weight"] == pytest.approx(0.00005, rel=0.05)
+
+
+def test_what_the_user_froze_stays_frozen_in_stages_made_from_depth() -> None:
+    network = paddle.vision.models.resnet18(num_classes=3)
+    norms = {name for name, _ in network.named_parameters() if "bn" in name or "downsample.1" in name}
+    for name, parameter in network.named_parameters():
+        parameter.stop_gradient = parameter.stop_gradient or name in norms
+    trained = [set(names) for names in trained_names(network, StagePlan(stages_from_depth(network, 4)))]
+    assert all(earlier < later for earlier, later in zip(trained, trained[1:]))
+    assert trained[-1] == set(trainable_sizes(network)) - norms
+    assert trained_names(network, StagePlan(fine_tune(network).stages))[0] == ("fc.weight", "fc.bias")
+    for parameter in network.parameters():
+        parameter.stop_gradient = True
+    with pytest.raises(InvalidArgumentError, match="the network is frozen"):
+        stages_from_depth(network, 2)
 
 
 def test_stages_can_be_changed_before_use() -> None:

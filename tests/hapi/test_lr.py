@@ -274,3 +274,10 @@ def test_an_optimizer_with_parameter_groups_is_refused() -> None:
     grouped = paddle.optimizer.SGD(0.1, parameters=[{"params": network.parameters(), "learning_rate": 0.5}])
     with pytest.raises(UnsupportedFitError, match="parameter groups"):
         ParameterFactors(network, grouped)
+
+
+def test_an_optimizer_around_another_is_refused() -> None:
+    network = two_layers()
+    inner = paddle.optimizer.SGD(0.1, parameters=network.parameters())
+    with pytest.raises(UnsupportedFitError, match="LookAhead around SGD"):
+        ParameterFactors(network, paddle.incubate.LookAhead(inner))

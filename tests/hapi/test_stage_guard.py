@@ -87,6 +87,17 @@ def test_training_does_not_notice_that_the_old_task_was_evaluated() -> None:
     assert run(StagedUnfreeze(STAGES), Naive()) != plain  # the control
 
 
+def test_fit_still_ends_after_as_many_batches_as_it_was_told() -> None:
+    def batches(*callbacks: Any) -> int:
+        seen = Losses()
+        fit(model(), *callbacks, seen, epochs=9, num_iters=7)
+        return len(seen.seen)
+
+    assert batches(StagedUnfreeze(STAGES)) == 7
+    assert batches(StagedUnfreeze(STAGES, watch=Points())) == 7
+    assert batches(StagedUnfreeze(STAGES), Naive()) > 7  # the control
+
+
 def guarded(**options: Any) -> StagedUnfreeze:
     # Training lowers the loss: the "best" epoch of this stage is its first.
     return StagedUnfreeze(STAGES, restore_best_between_stages=True, monitor="loss", mode="max", **options)

@@ -36,6 +36,7 @@ def stages_by_depth(
     epochs_per_stage: int = 1,
     lr_decay: float = 1.0,
     head: str | None = None,
+    frozen: Collection[str] = (),
 ) -> list[Stage]:
     r"""Return ``n`` stages: the head, then with each stage one more part of the backbone, deepest first.
 
@@ -49,6 +50,7 @@ def stages_by_depth(
         lr_decay: Stage k, from 0, multiplies the learning rate by this to the power of k; above 0.
         head: Structured name of the head's layer. None: the last top-level layer; if that is a row of layers (a
             Sequential), the last of them.
+        frozen: Names, not among ``sizes``, that no stage is to name: the user froze them.
 
     Raises:
         InvalidArgumentError: A number out of its bounds, or more stages than there are blocks.
@@ -66,7 +68,7 @@ def stages_by_depth(
     for number in range(n):
         shallowest = n - 1 - number
         trained = [prefix for part in parts[shallowest:] for prefix in part]
-        pattern = ".*" if number == n - 1 else _pattern(trained)
+        pattern = ".*" if number == n - 1 else _pattern(trained, frozen)
         stages.append(Stage(number * epochs_per_stage, pattern, lr_factor=lr_decay**number))
     return stages
 
@@ -78,6 +80,7 @@ def fine_tune_by_depth(
     lr_mult: float = 100.0,
     n: int = 3,
     head: str | None = None,
+    frozen: Collection[str] = (),
 ) -> FineTune:
     """Return fastai's recipe: the head for ``freeze_epochs``, then everything, shallow layers at a lower rate.
 
@@ -90,6 +93,7 @@ def fine_tune_by_depth(
         lr_mult: The head's rate by that of the shallowest part; at least 1.
         n: Number of parts, the head among them; at least 2.
         head: As in :func:`stages_by_depth`.
+        frozen: As there.
 
     Raises:
         InvalidArgumentError: A number out of its bounds, or more parts than there are blocks.
@@ -99,7 +103,7 @@ def fine_tune_by_depth(
     require_number(lr_mult, "fine_tune(lr_mult=)", at_least=1)
     require_int(n, "fine_tune(n=)", at_least=2)
     parts = depth_parts(sizes, n, head=head)
-    stages = [Stage(0, _pattern(parts[-1])), Stage(freeze_epochs, ".*", lr_factor=0.5)]
+    stages = [Stage(0, _pattern(parts[-1], frozen)), Stage(freeze_epochs, ".*", lr_factor=0.5)]
     factors = [lr_mult ** (number / (n - 1) - 1) for number in range(n)]
     # The head first, for the first pattern found counts, and a head inside a layer is found by that layer's too.
     groups = {_pattern(part): factor for part, factor in zip(reversed(parts), reversed(factors))}
@@ -218,6 +222,8 @@ def _below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(prefix + ".")
 
 
-def _pattern(prefixes: Sequence[str]) -> str:
+def _pattern(prefixes: Sequence[str], without: Collection[str] = ()) -> str:
     escaped = "|".join(map(re.escape, prefixes))
-    return f"^({escaped})(\\.|$)" if len(prefixes) > 1 else f"^{escaped}(\\.|$)"
+    passed_over = [re.escape(name) for name in without if any(_below(name, prefix) for prefix in prefixes)]
+    but = f"(?!({'|'.join(passed_over)})$)" if passed_over else ""
+    return f"^{but}({escaped})(\\.|$)" if len(prefixes) > 1 else f"^{but}{escaped}(\\.|$)"

@@ -191,7 +191,12 @@ class StagePlan:
         )
 
     def to_text(
-        self, sizes: Mapping[str, int], rates: Mapping[str, float] | None = None, *, relative: bool = True
+        self,
+        sizes: Mapping[str, int],
+        rates: Mapping[str, float] | None = None,
+        *,
+        relative: bool = True,
+        trained: Sequence[Sequence[str]] | None = None,
     ) -> str:
         """Return the plan as a table: a stage a line, what it trains, its share, and its learning rates.
 
@@ -199,13 +204,14 @@ class StagePlan:
             sizes: Structured parameter name to number of elements, of all parameters an optimizer may move.
             rates: Structured parameter name to the number that the stages' factors multiply: 1 where it is None.
             relative: Those numbers are factors of a schedule, not learning rates.
+            trained: For each stage the names it trains, where that is less than what its patterns name.
 
         Raises:
             PatternError: A pattern of a stage is found in no name.
         """
         total = sum(sizes.values())
         rows = [(f"from {self.unit}", "trainable", "tensors", "parameters", "share", "learning rate")]
-        for stage, names in zip(self.stages, self.trainable_names(sizes)):
+        for stage, names in zip(self.stages, trained or self.trainable_names(sizes)):
             elements = sum(sizes[name] for name in names)
             found = [stage.lr_factor * (1.0 if rates is None else rates[name]) for name in names]
             low, high = min(found), max(found)
