@@ -79,7 +79,7 @@ def _plain_state_dict(layer: Any) -> bool:
 
 
 def _changed_by_forward(network: Any, layers: list[tuple[str, Any]]) -> set[str]:
-    statistics = {id(tensor) for tensor in norms.statistics(network)}
+    statistics = {id(tensor) for tensor in norms.moved_by_forward(network)}
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, layer in layers
