@@ -18,7 +18,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("checkpoint", "logs"),
     ("hapi",),
     ("callbacks",),
-    ("config", "cli"),
+    ("config",),
+    ("cli",),
     ("public names",),
 )
 # The modules that lie beside the rooms; the package itself, which only re-exports; and what `python -m` runs.

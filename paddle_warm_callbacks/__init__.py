@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
     from paddle_warm_callbacks.checkpoint.registry.registry import Registry
     from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+    from paddle_warm_callbacks.config.building import from_config
     from paddle_warm_callbacks.errors import (
         CheckpointError,
         CheckpointWriteError,
@@ -86,6 +87,7 @@ __all__ = [
     "WarmStartCallback",
     "WarmVisualDL",
     "fine_tune",
+    "from_config",
     "stages_from_depth",
 ]
 
@@ -98,6 +100,7 @@ _HOMES = {
     "callbacks.warm_visualdl": ("WarmVisualDL",),
     "checkpoint.registry.registry": ("Registry",),
     "checkpoint.store": ("Checkpoint", "CheckpointStore"),
+    "config.building": ("from_config",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "hapi.depth": ("fine_tune", "stages_from_depth"),
     "plan.report": ("RestoreReport",),

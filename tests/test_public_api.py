@@ -16,7 +16,7 @@ from paddle_warm_callbacks import errors
 
 NEEDS_PADDLE = {
     *("PeriodicCheckpoint", "StagedUnfreeze", "WarmLRScaler", "WarmStartCallback", "WarmVisualDL"),
-    *("fine_tune", "stages_from_depth"),
+    *("fine_tune", "from_config", "stages_from_depth"),
 }
 
 # Name, then its constructor's parameters as (name, default), "*" before the keyword-only ones. REQUIRED has none.

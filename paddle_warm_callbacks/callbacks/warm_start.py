@@ -19,6 +19,7 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.patterns import compile_patterns
 from paddle_warm_callbacks.plan.conversions import CONVERSIONS
 from paddle_warm_callbacks.plan.report import RestoreReport
+from paddle_warm_callbacks.plan.start import COLD, Start, choose_start
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -40,6 +41,7 @@ class WarmStartCallback(FitCallback):
             environment variable ``PADDLE_WARM_CALLBACKS_REGISTRY`` names (or ``?root=s3://models/registry`` at the
             end); a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained file, from its cache if it
             is there. None: there are none.
+        pretrained: The same, for where ``source`` is None: a resume goes before ``source``, that before ``pretrained``.
         run_dir: The run directory that ``PeriodicCheckpoint`` writes to; it too may be a URL.
         resume_from: None never resumes. ``"latest"`` resumes from the newest checkpoint that verifies, of ``run_dir``
             and of the mirror that ``PeriodicCheckpoint`` copies it to; ``"best"`` from the one that the ``KeepBest`` of
@@ -90,6 +92,7 @@ class WarmStartCallback(FitCallback):
         min_loaded: float = 0.5,
         on_change: str = "raise",
         seed_samples: int | None = None,
+        pretrained: Any = None,
     ) -> None:
         super().__init__()
         if resume_from in ("latest", "best") and run_dir is None:
@@ -100,7 +103,7 @@ class WarmStartCallback(FitCallback):
                 expected="the run directory given to PeriodicCheckpoint",
                 remedy=f'WarmStartCallback(run_dir="runs/defects", resume_from={resume_from!r})',
             )
-        if source is None and head is not None:
+        if source is None and pretrained is None and head is not None:
             raise InvalidArgumentError(
                 "a head is transplanted from a source, and there is none",
                 where="WarmStartCallback(source)",
@@ -117,6 +120,7 @@ class WarmStartCallback(FitCallback):
             )
         require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
         self._source = source
+        self._pretrained = pretrained
         self._run_dir, self._mirror = None, None
         if run_dir is not None:
             self._run_dir, self._mirror = proof.run_place(run_dir, "WarmStartCallback(run_dir=)")
@@ -142,12 +146,15 @@ class WarmStartCallback(FitCallback):
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
         checkpoint = self._checkpoint(loop)
+        start = self._choose(checkpoint)
+        logger.info("%s", start.to_text())
+        loop.board.texts["start/choice"] = start.to_text()
         if checkpoint is not None:
             self.report = resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
-        elif self._source is not None:
-            self.report = self._warm(loop)
-        else:
+        elif start.kind == COLD:
             self.report = RestoreReport("cold")
+        else:
+            self.report = self._warm(loop, self._pretrained if self._source is None else self._source)
         loop.report = self.report
         logger.info("%s", self.report.to_text())
         loop.board.texts["start/report"] = self.report.to_text()
@@ -177,13 +184,22 @@ class WarmStartCallback(FitCallback):
             return best(store, mirror) if self._resume_from == "best" else newest_verified(store, mirror)
         return open_checkpoint(self._resume_from)
 
-    def _warm(self, loop: FitLoop) -> RestoreReport:
-        given = self._source
+    def _choose(self, checkpoint: Checkpoint | None) -> Start:
+        return choose_start(
+            resume_from=None if self._resume_from is None else str(self._resume_from),
+            run=str(self._run_dir),
+            found=None if checkpoint is None else checkpoint.path,
+            source=_in_words(self._source),
+            pretrained=_in_words(self._pretrained),
+        )
+
+    def _warm(self, loop: FitLoop, given: Any) -> RestoreReport:
+        file = given
         if isinstance(given, str) and given.startswith(pretrained.PREFIX):
-            given = pretrained.find(given)
-        source = open_source(given, part=self._part)
-        if given is not self._source:
-            source = replace(source, description=str(self._source))  # the name says more than a cache's file
+            file = pretrained.find(given)
+        source = open_source(file, part=self._part)
+        if file is not given:
+            source = replace(source, description=str(given))  # the name says more than a cache's file
         head = self._head
         if head is not None and head.old_labels is None:
             head = head.with_old_labels(_labels_of(source))
@@ -207,6 +223,12 @@ class WarmStartCallback(FitCallback):
             )
             report = replace(report, optimizer_restored=tuple(restored))
         return report
+
+
+def _in_words(source: Any) -> str | None:
+    if source is None or isinstance(source, (str, os.PathLike)):
+        return None if source is None else os.fspath(source)
+    return f"a {type(source).__name__} in memory"
 
 
 def _labels_of(source: Source) -> Sequence[str]:

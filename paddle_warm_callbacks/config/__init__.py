@@ -1,0 +1,1 @@
+"""Configuration: YAML of typed sections to the callbacks, network and optimizer it asks for."""

@@ -1,0 +1,270 @@
+"""``from_config``: the callbacks, the network and the optimizer that a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paddle_warm_callbacks.callbacks.periodic_checkpoint import PeriodicCheckpoint
+from paddle_warm_callbacks.callbacks.staged_unfreeze import StagedUnfreeze
+from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
+from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
+from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
+from paddle_warm_callbacks.checkpoint.label_files import read_labels
+from paddle_warm_callbacks.config.checks import require_consistent
+from paddle_warm_callbacks.config.loading import Given, Loaded, load
+from paddle_warm_callbacks.config.origin import Origin
+from paddle_warm_callbacks.config.policies import retention_policy, save_policy
+from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
+from paddle_warm_callbacks.config.schema import Config, HeadConfig, UnfreezeConfig
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
+from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
+from paddle_warm_callbacks.hapi.pretrained import PREFIX
+from paddle_warm_callbacks.plan.stages import FineTune, Stage
+from paddle_warm_callbacks.plan.transplant import HeadTransplant
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a configuration asks for.
+
+    Attributes:
+        config: Its settings, typed and resolved.
+        callbacks: For ``fit(callbacks=…)``.
+        network: Of ``model.arch``, or the one that was given; None if there is neither.
+        optimizer: Of the section ``optimizer``, over all parameters of the network; None without that section.
+        plain: The settings as plain values, as each checkpoint's metadata has them: what comes from the environment is
+            in them as ``${oc.env:…}``.
+    """
+
+    config: Config
+    callbacks: list[Any]
+    network: Any
+    optimizer: Any
+    plain: dict[str, Any]
+
+
+def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = None) -> Setup:
+    """Build what a configuration asks for; the settings are listed in docs/configuration.md.
+
+    Nothing is read or written but the YAML and files of labels; weights are loaded when ``fit`` begins.
+
+    Example:
+        >>> setup = from_config({"model": {"arch": "resnet18", "num_classes": 4}, "lr": {"factor": 0.2}})
+        >>> [type(callback).__name__ for callback in setup.callbacks]
+        ['WarmStartCallback', 'ConfigRecord', 'WarmLRScaler', 'PeriodicCheckpoint']
+        >>> setup.config.training.run_dir
+        'runs/resnet18'
+
+    Args:
+        config: Path of a YAML file; a mapping; or a DictConfig, as OmegaConf and Hydra make them.
+        overrides: Each ``key=value``, with dots between nested keys, such as ``"training.epochs=3"``.
+        network: The script's own Layer, for what is made from a network; none is built then.
+
+    Raises:
+        SourceError: The YAML file, or one of labels, is not there.
+        InvalidArgumentError: A key that does not exist, with the nearest that does; a wrong type; a value out of its
+            bounds; settings that contradict each other. The error says in which line.
+    """
+    loaded = load(Config, config, overrides)
+    values, origin = loaded.values, loaded.origin
+    require_consistent(values, origin, has_network=network is not None)
+    training = values.training
+    training.run_dir = training.run_dir or f"runs/{_run_name(loaded)}"
+    head = None if values.head is None else _head(values.head, origin)
+    if training.seed is not None:
+        seed_all(training.seed)
+    if network is None:
+        network = _network(values, head, origin)
+    optimizer = _optimizer(values, network, origin)
+    stages, groups = _stages(values.unfreeze, network, origin)
+    plain = {**loaded.plain, "training": {**loaded.plain["training"], "run_dir": training.run_dir}}
+    callbacks: list[Any] = [_start(values, head, origin), ConfigRecord(plain)]
+    if values.lr is not None or groups:
+        callbacks.append(_scaler(values, groups, origin))
+    if values.unfreeze is not None:
+        callbacks.append(_unfreeze(values.unfreeze, stages, origin))
+    if values.checkpoints is not None:
+        callbacks.append(_checkpoints(values, head, plain, origin))
+    if values.visualdl is not None:
+        callbacks.append(_visualdl(values, plain, origin))
+    return Setup(values, callbacks, network, optimizer, plain)
+
+
+def _run_name(loaded: Loaded[Config]) -> str:
+    name = loaded.file.stem if loaded.file is not None else loaded.values.model.arch
+    return name or "default"
+
+
+def _start(config: Config, head: HeadTransplant | None, origin: Origin) -> WarmStartCallback:
+    model, training, warm = config.model, config.training, config.warm_start
+    with _located(origin, "training, warm_start"):
+        return WarmStartCallback(
+            model.checkpoint,
+            pretrained=f"{PREFIX}{model.arch}" if model.pretrained else None,
+            run_dir=training.run_dir,
+            resume_from=training.resume_from,
+            head=head,
+            include=warm.include,
+            exclude=warm.exclude,
+            rename=warm.rename or None,
+            convert=warm.convert,
+            part=warm.part,
+            min_loaded=warm.min_loaded,
+            on_change=training.on_change,
+            seed_samples=training.seed_samples,
+        )
+
+
+def _head(head: HeadConfig, origin: Origin) -> HeadTransplant:
+    def labels(given: Any, key: str) -> Sequence[str]:
+        if isinstance(given, str):
+            return read_labels(
+                given, head.label_files, use_space_char=head.use_space_char, where=origin.where(key)
+            )
+        return list(given)
+
+    old = None if head.old_labels is None else labels(head.old_labels, "head.old_labels")
+    new = labels(head.new_labels, "head.new_labels")
+    with _located(origin, "head"):
+        return HeadTransplant(
+            head.key,
+            old,
+            new,
+            layout=head.layout,
+            rename=head.rename or None,
+            new_rows=head.new_rows,
+            moments=head.moments,
+        )
+
+
+def _network(config: Config, head: HeadTransplant | None, origin: Origin) -> Any:
+    model = config.model
+    if model.arch is None:
+        return None
+    classes = model.num_classes
+    if classes is None and head is not None and head.layout in ("linear", "conv"):
+        classes = len(head.new_labels)
+    with _located(origin, "model"):
+        return build_network(model.arch, classes, model.arguments)
+
+
+def _optimizer(config: Config, network: Any, origin: Origin) -> Any:
+    given = config.optimizer
+    if given is None:
+        return None
+    with _located(origin, "optimizer"):
+        rate: Any = given.learning_rate
+        if given.schedule is not None:
+            rate = build_schedule(given.schedule.name, rate, given.schedule.arguments)
+        return build_optimizer(
+            given.name,
+            network.parameters(),
+            rate,
+            weight_decay=given.weight_decay,
+            clip_norm=given.clip_norm,
+            arguments=given.arguments,
+        )
+
+
+def _stages(
+    unfreeze: UnfreezeConfig | None, network: Any, origin: Origin
+) -> tuple[list[Stage], Mapping[str, float]]:
+    """Return the stages, and the groups of the learning rate that come with them."""
+    if unfreeze is None:
+        return [], {}
+    stages = []
+    for number, stage in enumerate(unfreeze.stages or ()):
+        with _located(origin, f"unfreeze.stages[{number}]"):
+            stages.append(
+                Stage(
+                    stage.from_epoch,
+                    stage.trainable,
+                    lr_factor=stage.lr_factor,
+                    rewarm_steps=stage.rewarm_steps,
+                    freeze_norm=stage.freeze_norm,
+                    from_step=stage.from_step,
+                )
+            )
+    made = FineTune(stages, {})
+    if unfreeze.from_depth is not None:
+        with _located(origin, "unfreeze.from_depth"):
+            made = FineTune(stages_from_depth(network, **vars(unfreeze.from_depth)), {})
+    if unfreeze.fine_tune is not None:
+        with _located(origin, "unfreeze.fine_tune"):
+            made = fine_tune(network, **vars(unfreeze.fine_tune))
+    return made.stages, made.groups
+
+
+def _unfreeze(unfreeze: UnfreezeConfig, stages: Sequence[Stage], origin: Origin) -> StagedUnfreeze:
+    with _located(origin, "unfreeze"):
+        return StagedUnfreeze(
+            stages,
+            restore_best_between_stages=unfreeze.restore_best_between_stages,
+            monitor=unfreeze.monitor,
+            mode=unfreeze.mode,
+        )
+
+
+def _scaler(config: Config, groups: Mapping[str, float], origin: Origin) -> WarmLRScaler:
+    with _located(origin, "lr"):
+        if config.lr is None:  # fine_tune alone: its groups, at the optimizer's own rate
+            return WarmLRScaler(1.0, groups=groups)
+        return WarmLRScaler(
+            config.lr.factor,
+            warmup_steps=config.lr.warmup_steps,
+            groups=groups or config.lr.groups or None,
+            on_resume=config.lr.on_resume,
+        )
+
+
+def _checkpoints(
+    config: Config, head: HeadTransplant | None, plain: dict[str, Any], origin: Origin
+) -> PeriodicCheckpoint:
+    checkpoints = config.checkpoints
+    assert checkpoints is not None
+    assert config.training.run_dir is not None
+    labels = {} if head is None else {"labels": list(head.new_labels)}
+    with _located(origin, "checkpoints"):
+        return PeriodicCheckpoint(
+            config.training.run_dir,
+            save=save_policy(checkpoints.save),
+            keep=retention_policy(checkpoints.keep),
+            mirror=checkpoints.mirror,
+            metadata={**labels, **plain["checkpoints"]["metadata"], METADATA: plain},
+            save_on_signal=checkpoints.save_on_signal,
+            on_error=checkpoints.on_error,
+        )
+
+
+def _visualdl(config: Config, plain: dict[str, Any], origin: Origin) -> WarmVisualDL:
+    visualdl = config.visualdl
+    assert visualdl is not None
+    with _located(origin, "visualdl"):
+        return WarmVisualDL(
+            visualdl.log_dir or str(Path(str(config.training.run_dir)) / "vdl"),
+            log_freq=visualdl.log_freq,
+            histograms=visualdl.histograms,
+            gradient_norm=visualdl.gradient_norm,
+            hparams=plain["visualdl"]["hparams"],
+        )
+
+
+@contextmanager
+def _located(origin: Origin, key: str) -> Iterator[None]:
+    """Say of an argument that is refused where in the configuration it was written."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        is_key = bool(error.where) and error.where.startswith(key)
+        raise type(error)(
+            error.what,
+            where=origin.where(error.where) if is_key else f"{origin.where(key)} ({error.where})",
+            received=error.received,
+            expected=error.expected,
+            remedy=error.remedy,
+        ) from error

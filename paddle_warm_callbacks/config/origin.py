@@ -1,0 +1,55 @@
+"""Where a setting was written: file and line, or an override."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import yaml
+
+from paddle_warm_callbacks.config.structure import parts_of
+
+
+@dataclass
+class Origin:
+    """Where a configuration comes from.
+
+    Attributes:
+        name: The file, or what else it was given as.
+        lines: Path of a setting, as a tuple of its parts, to its line in the file, from 1.
+        overrides: The same to the override that set it.
+    """
+
+    name: str
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+    overrides: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def where(self, key: str) -> str:
+        """Return where a setting was written, and its path."""
+        parts = tuple(parts_of(key)) if key else ()
+        for end in range(len(parts), 0, -1):
+            if parts[:end] in self.overrides:
+                return f"{key}, by the override {self.overrides[parts[:end]]!r}"
+            if parts[:end] in self.lines:
+                return f"{key} in {self.name}, line {self.lines[parts[:end]]}"
+        return f"{key} in {self.name}" if key else self.name
+
+
+def lines_of(text: str) -> dict[tuple[str, ...], int]:
+    """Return the line, from 1, of every key and list item of a YAML text that can be parsed."""
+    found: dict[tuple[str, ...], int] = {}
+
+    def visit(node: yaml.Node, path: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                below = (*path, *parts_of(str(key.value)))
+                found[below] = key.start_mark.line + 1
+                visit(value, below)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                found[(*path, str(number))] = item.start_mark.line + 1
+                visit(item, (*path, str(number)))
+
+    root = yaml.compose(text, yaml.SafeLoader)
+    if root is not None:
+        visit(root, ())
+    return found

@@ -1,0 +1,379 @@
+"""``from_config``: what the YAML asks for is what trains, is stored with checkpoints, and is compared at a resume."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from omegaconf import OmegaConf
+
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    EveryNEpochs,
+    EveryNSeconds,
+    EveryNSteps,
+    HeadTransplant,
+    InvalidArgumentError,
+    KeepBest,
+    KeepEvery,
+    KeepLatest,
+    OnException,
+    OnNewBest,
+    PeriodicCheckpoint,
+    SourceError,
+    Stage,
+    from_config,
+)
+from paddle_warm_callbacks.config.building import Setup
+from paddle_warm_callbacks.config.record import ConfigRecord
+from paddle_warm_callbacks.plan.config_changes import ANOTHER_RUN, BY_LR_ON_RESUME, NOT_OURS
+from tests.callbacks.runs import Interrupted, Losses, Points, bits, fit, model
+
+SEED = """
+model: {arch: resnet50, pretrained: true, checkpoint: s3://models/v3/best.pdparams}
+training: {resume_from: latest}
+"""
+SECRET = "s3cr3t-token"
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(yaml: str, name: str = "config.yaml") -> Path:
+    path = Path(name)
+    path.write_text(yaml, encoding="utf-8")
+    return path
+
+
+def kinds(setup: Setup) -> list[str]:
+    return [type(callback).__name__ for callback in setup.callbacks]
+
+
+class _MemoryS3(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
+    """S3's URLs, in this process's memory."""
+
+    protocol = "s3"
+    store: dict[str, Any] = {}  # noqa: RUF012  # as in its parent
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.split("://")[-1].strip("/")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> _MemoryS3:
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", _MemoryS3)
+    return _MemoryS3()
+
+
+class Pictures(paddle.io.Dataset):  # type: ignore[misc]  # Paddle is untyped
+    """Two pictures of noise."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return np.full((3, 32, 32), index, "float32"), np.array([index], "int64")
+
+
+def test_the_yaml_of_the_seed_works_as_it_stands(
+    s3: _MemoryS3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PADDLE_WARM_CALLBACKS_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
+    paddle.seed(3)
+    best = paddle.vision.models.resnet50()
+    paddle.save(best.state_dict(), "best.pdparams")
+    s3.put("best.pdparams", "s3://models/v3/best.pdparams")
+    loaded: list[bytes] = []
+
+    class AtBegin(paddle.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if not loaded:
+                loaded.append(self.model.network.state_dict()["fc.weight"].numpy().tobytes())
+
+    for _ in range(2):
+        setup = from_config(write(SEED, "defects.yaml"))
+        assert kinds(setup) == ["WarmStartCallback", "ConfigRecord", "PeriodicCheckpoint"]
+        made = paddle.Model(setup.network)
+        made.prepare(
+            paddle.optimizer.SGD(0.1, parameters=setup.network.parameters()), paddle.nn.CrossEntropyLoss()
+        )
+        made.fit(Pictures(), batch_size=2, epochs=1, verbose=0, callbacks=[*setup.callbacks, AtBegin()])
+    assert loaded == [best.state_dict()["fc.weight"].numpy().tobytes()]
+    assert (
+        "start: warm, from s3://models/v3/best.pdparams\n  not resumed: runs/defects has no checkpoint yet"
+        in caplog.text
+    )
+    assert "not pretrained (paddle.vision:resnet50): the checkpoint given goes before it" in caplog.text
+    assert "start: resumed, latest: " in caplog.text
+    assert (
+        "not warm from s3://models/v3/best.pdparams: this run's own checkpoint goes before it" in caplog.text
+    )
+    assert CheckpointStore("runs/defects").latest_verified() is not None
+
+
+def test_every_section_reaches_its_callback() -> None:
+    yaml = """
+model: {arch: resnet18, checkpoint: old.pdparams}
+training: {run_dir: runs/a, on_change: adapt, seed_samples: 3, epochs: 9, seed: 1}
+optimizer: {name: Momentum, learning_rate: 0.5, schedule: {name: StepDecay, arguments: {step_size: 2}}}
+warm_start: {exclude: conv1, rename: {"^a": b}, convert: torch, part: ema, min_loaded: 0.25}
+head: {key: fc, old_labels: [x], new_labels: [y, x], new_rows: zero, rename: {}}
+unfreeze: {stages: [{from_epoch: 0, trainable: fc, rewarm_steps: 3}, {from_epoch: 2, trainable: [layer4, fc]}]}
+lr: {factor: 0.2, warmup_steps: 7, groups: {layer4: 0.1}, on_resume: rewarm}
+checkpoints:
+  save: {every_steps: 5, every_seconds: 60, new_best: acc, on_exception: true}
+  keep: {latest: 2, best: loss, mode: min, best_n: 4, every_epochs: 3}
+  mirror: memory://bucket/a
+  metadata: {note: second try}
+  save_on_signal: false
+  on_error: warn
+visualdl: {log_freq: 3, gradient_norm: true, hparams: {augmentation: flips}}
+"""
+    setup = from_config(write(yaml))
+    start, record, scaler, unfreeze, checkpoints, board = setup.callbacks
+    assert (start._source, start._pretrained, start._resume_from) == ("old.pdparams", None, "latest")
+    assert (start._on_change, start._seed_samples, start._min_loaded) == ("adapt", 3, 0.25)
+    assert (start._exclude, start._rename, start._convert, start._part) == (
+        ("conv1",),
+        {"^a": "b"},
+        "torch",
+        "ema",
+    )
+    assert start._head == HeadTransplant("fc", ["x"], ["y", "x"], new_rows="zero")
+    assert isinstance(record, ConfigRecord)
+    assert (scaler._written.factor, scaler._written.warmup_steps, scaler._on_resume) == (0.2, 7, "rewarm")
+    assert scaler._written.groups == (("layer4", 0.1),)
+    stages = Stage(0, "fc", rewarm_steps=3), Stage(2, ["layer4", "fc"])
+    assert unfreeze._plan.stages == stages
+    due = EveryNEpochs(1) | EveryNSteps(5) | EveryNSeconds(60) | OnNewBest("acc") | OnException()
+    assert checkpoints._save == due
+    assert checkpoints._keep == KeepLatest(2) | KeepBest("loss", "min", 4) | KeepEvery(3)
+    assert (checkpoints._mirror, checkpoints._signal, checkpoints._raises) == (
+        "memory://bucket/a",
+        None,
+        False,
+    )
+    assert checkpoints._metadata == {"labels": ["y", "x"], "note": "second try", "config": setup.plain}
+    assert (str(board._directory), board._log_freq, board._wants_norm) == ("runs/a/vdl", 3, True)
+    assert board._hparams == {"augmentation": "flips"}
+    assert setup.network.fc.weight.shape == [512, 2]  # as many as labels
+    assert type(setup.optimizer).__name__ == "Momentum"
+    assert setup.optimizer.get_lr() == 0.5
+    assert len(setup.optimizer._parameter_list) == len(setup.network.parameters())
+    assert setup.config.training.epochs == 9
+
+
+def test_pretrained_is_taken_where_no_checkpoint_is_given() -> None:
+    start = from_config({"model": {"arch": "resnet18", "pretrained": True}}).callbacks[0]
+    assert (start._source, start._pretrained) == (None, "paddle.vision:resnet18")
+
+
+def test_without_a_model_section_the_scripts_network_is_used() -> None:
+    network = model().network
+    config = {"unfreeze": {"from_depth": {"n": 2, "epochs_per_stage": 2}}, "optimizer": {"name": "SGD"}}
+    setup = from_config(config, network=network)
+    assert setup.network is network
+    assert [s.trainable for s in setup.callbacks[2]._plan.stages] == [(r"^fc(\.|$)",), (".*",)]
+    assert len(setup.optimizer._parameter_list) == 4
+    alone = from_config({"lr": {"factor": 0.5}, "checkpoints": None})
+    assert (alone.network, alone.optimizer, kinds(alone)) == (
+        None,
+        None,
+        ["WarmStartCallback", "ConfigRecord", "WarmLRScaler"],
+    )
+    assert alone.config.training.run_dir == "runs/default"
+
+
+def test_fine_tune_brings_the_groups_of_the_learning_rate() -> None:
+    network = model().network
+    setup = from_config({"unfreeze": {"fine_tune": {"n": 2, "lr_mult": 10}}}, network=network)
+    scaler, unfreeze = setup.callbacks[2:4]
+    assert dict(scaler._written.groups) == {r"^fc(\.|$)": 1.0, r"^body(\.|$)": 0.1}
+    assert (scaler._written.factor, len(unfreeze._plan.stages)) == (1.0, 2)
+    assert (
+        from_config({"unfreeze": {"fine_tune": {"n": 2}}, "lr": {"factor": 0.5}}, network=network)
+        .callbacks[2]
+        ._written.factor
+        == 0.5
+    )
+
+
+def test_a_seed_makes_the_network_the_same() -> None:
+    def weights(seed: int) -> bytes:
+        network = from_config({"model": {"arch": "resnet18"}, "training": {"seed": seed}}).network
+        found: bytes = network.state_dict()["conv1.weight"].numpy().tobytes()
+        return found
+
+    assert weights(1) == weights(1) != weights(2)
+
+
+def test_labels_come_from_files() -> None:
+    Path("new.txt").write_text("cat\ndog\n", encoding="utf-8")
+    head = {"key": "fc", "new_labels": "new.txt", "old_labels": ["dog"]}
+    setup = from_config({"model": {"arch": "resnet18", "checkpoint": "a.pdparams"}, "head": head})
+    assert setup.callbacks[0]._head.new_labels == ("cat", "dog")
+    with pytest.raises(SourceError, match=r"head\.new_labels in the configuration given"):
+        from_config({"model": {"checkpoint": "a"}, "head": {**head, "new_labels": "gone.txt"}})
+
+
+@pytest.mark.parametrize(
+    ("yaml", "where"),
+    [
+        ("unfreeze:\n  stages:\n  - {trainable: fc}", "unfreeze.stages[0] in config.yaml, line 3 (Stage("),
+        (
+            "unfreeze:\n  stages:\n  - {trainable: fc, from_epoch: 2}",
+            "unfreeze in config.yaml, line 1 (stages)",
+        ),
+        ("lr: {on_resume: rewarm}", "lr in config.yaml, line 1 (WarmLRScaler("),
+        (
+            "model: {checkpoint: a}\nhead: {key: fc, new_labels: [a, a]}",
+            "head in config.yaml, line 2 (HeadTransplant(",
+        ),
+        ("model: {arch: resnet51}", "model.arch in config.yaml, line 1"),
+        (
+            "model: {arch: resnet18}\noptimizer: {name: Adan}",
+            "optimizer.name in config.yaml, line 2",
+        ),
+    ],
+)
+def test_what_a_callback_refuses_is_told_with_the_line_of_the_yaml(yaml: str, where: str) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        from_config(write(yaml))
+    assert raised.value.where.startswith(where)
+
+
+# -- training ----------------------------------------------------------------------------------------------------
+
+RUN = """
+training: {run_dir: runs/a, batch_size: 4, epochs: 3}
+lr: {factor: 0.5, warmup_steps: 2}
+unfreeze: {stages: [{from_epoch: 0, trainable: fc}, {from_epoch: 1, trainable: ".*"}]}
+checkpoints: {save: {every_steps: 1}, keep: {latest: 20}}
+visualdl: {log_freq: 1}
+user: {augmentation: flips}
+"""
+
+
+def test_a_run_by_configuration_killed_and_resumed_equals_the_uninterrupted_one_to_the_bit() -> None:
+    whole = model()
+    fit(whole, *from_config(write(RUN), ["training.run_dir=runs/whole"]).callbacks)
+    with pytest.raises(Interrupted):
+        fit(model(), *from_config("config.yaml").callbacks, Losses(fail_after=(1, 1)))
+    resumed = model(seed=9)
+    fit(resumed, *from_config("config.yaml").callbacks)
+    assert bits(resumed) == bits(whole) != bits(model())
+
+
+def run_and_resume(caplog: pytest.LogCaptureFixture, *overrides: str, epochs: int = 3) -> tuple[Setup, str]:
+    write(RUN)
+    with pytest.raises(Interrupted):
+        fit(model(), *from_config("config.yaml").callbacks, Losses(fail_after=(0, 2)))
+    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
+    setup = from_config("config.yaml", overrides)
+    fit(model(), *setup.callbacks, epochs=epochs)
+    return setup, caplog.text
+
+
+def test_a_resume_shows_what_changed_key_by_key_and_which_changes_are_harmless(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setup, log = run_and_resume(
+        caplog,
+        *(
+            "training.epochs=4",
+            "unfreeze.stages[1].lr_factor=0.5",
+            "lr.factor=0.25",
+            "user.augmentation=none",
+        ),
+        "visualdl.histograms=true",
+        epochs=4,
+    )
+    assert [line for line in log.splitlines() if " when saved, " in line and line.startswith("  ")] == [
+        f"  unfreeze.stages[1].lr_factor: 1.0 when saved, 0.5 now ({ANOTHER_RUN})",
+        f"  lr.factor: 0.5 when saved, 0.25 now ({BY_LR_ON_RESUME})",
+        f"  user.augmentation: 'flips' when saved, 'none' now ({NOT_OURS})",
+        "  training.epochs: 3 when saved, 4 now (harmless)",
+        "  visualdl.histograms: False when saved, True now (harmless)",
+    ]
+    newest = CheckpointStore("runs/a").latest_verified()
+    assert newest is not None
+    notes = newest.manifest.metadata["start"]["notes"]
+    assert any("configuration, training.epochs: 3 when saved, 4 now (harmless)" in note for note in notes)
+    assert newest.manifest.metadata["config"] == setup.plain
+
+
+def test_the_control_an_unchanged_configuration_is_told_to_be_so(caplog: pytest.LogCaptureFixture) -> None:
+    setup, log = run_and_resume(caplog)
+    assert "configuration: as when step-00000003" in log
+    assert "configuration, changed" not in log
+    assert setup.callbacks[1].changes == ()
+
+
+def test_a_checkpoint_saved_without_a_configuration_is_no_change(caplog: pytest.LogCaptureFixture) -> None:
+    fit(model(), PeriodicCheckpoint("runs/a"), epochs=1)
+    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
+    setup = from_config(write(RUN), ["lr=null", "unfreeze=null"])
+    fit(model(), *setup.callbacks)
+    assert "was saved without one" in caplog.text
+    assert setup.callbacks[1].changes is None
+
+
+def test_the_resolved_configuration_is_in_every_checkpoint_and_in_visualdl() -> None:
+    setup = from_config(write(RUN), ["user.name=a", "user.again=${user.name}"])
+    fit(model(), *setup.callbacks, epochs=1)
+    stored = [checkpoint.manifest.metadata["config"] for checkpoint in CheckpointStore("runs/a").list()]
+    assert len(stored) >= 3
+    for config in stored:
+        assert config["user"] == {"augmentation": "flips", "name": "a", "again": "a"}
+        assert config["lr"] == {"factor": 0.5, "warmup_steps": 2, "groups": {}, "on_resume": "keep"}
+        assert from_config(config).config == setup.config
+    shown = Path("runs/a/vdl/metrics.jsonl").read_text(encoding="utf-8")
+    assert "start/config" in shown
+    assert "augmentation: flips" in shown
+
+
+def test_no_secret_is_written_anywhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    caplog.set_level(logging.DEBUG, "paddle_warm_callbacks")
+    overrides = [
+        *(
+            "user.token=${oc.env:TOKEN}",
+            "user.again=x-${user.token}",
+            "checkpoints.metadata.key=${user.token}",
+        ),
+        *("visualdl.hparams.key=${oc.env:TOKEN}", "checkpoints.mirror=memory://bucket/${oc.env:TOKEN}/run"),
+    ]
+    for epochs in (1, 2):
+        setup = from_config(write(RUN), overrides)
+        fit(model(), *setup.callbacks, epochs=epochs)
+    assert setup.config.user["again"] == f"x-{SECRET}"  # the control: the script itself has it
+    files = [path for path in Path("runs").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+    assert SECRET not in caplog.text
+    newest = CheckpointStore("runs/a").latest_verified()
+    assert newest is not None
+    assert newest.manifest.metadata["config"]["user"]["again"] == "x-${oc.env:TOKEN}"
+    assert newest.manifest.metadata["key"] == "${oc.env:TOKEN}"
+
+
+def test_overrides_and_dictconfigs_are_taken_as_hydra_gives_them() -> None:
+    config = OmegaConf.create(
+        {"model": {"arch": "resnet18", "num_classes": "${user.classes}"}, "user": {"classes": 3}}
+    )
+    OmegaConf.set_struct(config, True)
+    assert from_config(config, ["user.classes=5"]).network.fc.weight.shape == [512, 5]
+    assert config.user.classes == 3
+    assert len(Points()) > 0
