@@ -14,6 +14,7 @@ from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
 from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
 from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
 from paddle_warm_callbacks.checkpoint.label_files import read_labels
+from paddle_warm_callbacks.checkpoint.registry.references import ROOT_OPTION, SCHEME
 from paddle_warm_callbacks.config.checks import require_consistent
 from paddle_warm_callbacks.config.loading import Given, Loaded, load
 from paddle_warm_callbacks.config.origin import Origin
@@ -104,7 +105,7 @@ def _start(config: Config, head: HeadTransplant | None, origin: Origin) -> WarmS
     model, training, warm = config.model, config.training, config.warm_start
     with _located(origin, "training, warm_start"):
         return WarmStartCallback(
-            model.checkpoint,
+            _source(config),
             pretrained=f"{PREFIX}{model.arch}" if model.pretrained else None,
             run_dir=training.run_dir,
             resume_from=training.resume_from,
@@ -118,6 +119,13 @@ def _start(config: Config, head: HeadTransplant | None, origin: Origin) -> WarmS
             on_change=training.on_change,
             seed_samples=training.seed_samples,
         )
+
+
+def _source(config: Config) -> str | None:
+    given, root = config.model.checkpoint, config.registry.root
+    if given is None or root is None or not given.startswith(SCHEME) or ROOT_OPTION in given:
+        return given
+    return f"{given}{ROOT_OPTION}{root}"
 
 
 def _head(head: HeadConfig, origin: Origin) -> HeadTransplant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.config.origin import Origin
 from paddle_warm_callbacks.config.schema import Config, UnfreezeConfig, WarmStartConfig
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -141,6 +142,20 @@ def _check_unfreeze(config: Config, unfreeze: UnfreezeConfig, origin: Origin) ->
 
 
 def _check_checkpoints(config: Config, origin: Origin) -> None:
+    run_dir = config.training.run_dir
+    if (
+        config.visualdl is not None
+        and config.visualdl.log_dir is None
+        and run_dir is not None
+        and is_url(run_dir)
+    ):
+        raise _contradiction(
+            "logs are written to this machine",
+            origin,
+            "visualdl.log_dir",
+            f"null, and training.run_dir is {run_dir}",
+            "a local directory",
+        )
     checkpoints = config.checkpoints
     if checkpoints is None:
         return

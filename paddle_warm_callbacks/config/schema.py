@@ -48,7 +48,9 @@ class ModelConfig:
         {}, "Further arguments of the network's constructor.", on_resume=REFUSED
     )
     checkpoint: Optional[str] = setting(
-        None, "Weights to start warm from: path or URL of a file, a checkpoint or a run.", on_resume=FOLLOWED
+        None,
+        "Weights to start warm from: path or URL of a file, a checkpoint or a run; registry://name@tag.",
+        on_resume=FOLLOWED,
     )
     pretrained: bool = setting(
         False, "Without a checkpoint, start from paddle.vision's pretrained file of arch.", on_resume=FOLLOWED
@@ -61,7 +63,7 @@ class TrainingConfig:
 
     run_dir: Optional[str] = setting(
         None,
-        "Directory of the run; null: runs/ and the name of the YAML file, or else of arch.",
+        "Directory or URL of the run; null: runs/ and the name of the YAML file, or else of arch.",
         on_resume=HARMLESS,
     )
     resume_from: Optional[str] = setting(
@@ -262,6 +264,16 @@ class VisualDLConfig:
 
 
 @dataclass
+class RegistryConfig:
+    """The registry of models."""
+
+    root: Optional[str] = setting(
+        None,
+        "Path or URL of the registry that registry:// names are of; null: as the environment variable says.",
+    )
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -284,4 +296,5 @@ class Config:
         CheckpointsConfig, "Checkpoints of this run; null: none are saved.", on_resume=HARMLESS
     )
     visualdl: Optional[VisualDLConfig] = section(None, "Logs for VisualDL; null: none.", on_resume=HARMLESS)
+    registry: RegistryConfig = section(RegistryConfig, "The registry of models.", on_resume=FOLLOWED)
     user: dict[str, Any] = setting({}, "The script's own settings, of any form.", on_resume=NOT_OURS)

@@ -89,6 +89,12 @@ CASES: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         "by which metric?",
         {"checkpoints": {"keep": {"best": "acc"}}},
     ),
+    (
+        {"training": {"run_dir": "s3://bucket/run"}, "visualdl": {}},
+        "visualdl.log_dir",
+        "training.run_dir is s3://bucket/run",
+        {"visualdl": {"log_dir": "logs"}},
+    ),
 ]
 
 

@@ -178,6 +178,17 @@ def test_pretrained_is_taken_where_no_checkpoint_is_given() -> None:
     assert (start._source, start._pretrained) == (None, "paddle.vision:resnet18")
 
 
+def test_names_of_the_registry_get_its_root() -> None:
+    def source(checkpoint: str, root: str | None = "s3://models/registry") -> str:
+        config = {"model": {"checkpoint": checkpoint}, "registry": {"root": root}}
+        return str(from_config(config).callbacks[0]._source)
+
+    assert source("registry://defects@3") == "registry://defects@3?root=s3://models/registry"
+    assert source("registry://defects@3?root=/a") == "registry://defects@3?root=/a"
+    assert source("registry://defects@3", None) == "registry://defects@3"
+    assert source("old.pdparams") == "old.pdparams"
+
+
 def test_without_a_model_section_the_scripts_network_is_used() -> None:
     network = model().network
     config = {"unfreeze": {"from_depth": {"n": 2, "epochs_per_stage": 2}}, "optimizer": {"name": "SGD"}}

@@ -15,7 +15,7 @@ ROOT_VARIABLE = "PADDLE_WARM_CALLBACKS_REGISTRY"
 LATEST, BEST = "latest", "best"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}", re.ASCII)
-_ROOT = "?root="
+ROOT_OPTION = "?root="
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def parse_url(url: str) -> tuple[str, Reference]:
     Raises:
         InvalidArgumentError: It is no reference, or no root is known.
     """
-    text, _, root = url[len(SCHEME) :].partition(_ROOT)
+    text, _, root = url[len(SCHEME) :].partition(ROOT_OPTION)
     reference = parse(text)
     root = root or os.environ.get(ROOT_VARIABLE, "")
     if not root:
@@ -91,7 +91,7 @@ def parse_url(url: str) -> tuple[str, Reference]:
             where=url,
             received=f"no ?root=, and {ROOT_VARIABLE} is not set",
             expected="the root of a registry: a path, or any fsspec URL",
-            remedy=f"export {ROOT_VARIABLE}=s3://models/registry, or write {url}{_ROOT}s3://models/registry",
+            remedy=f"export {ROOT_VARIABLE}=s3://models/registry, or write {url}{ROOT_OPTION}s3://models/registry",
         )
     return root, reference
 
