@@ -53,6 +53,10 @@ class PeriodicCheckpoint(FitCallback):
         save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
             evaluation the state before it is saved at once.
         on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
+        layout: ``"native"``: ``model.pdparams`` and ``model.pdopt`` of its own in each checkpoint, which Paddle reads
+            without this package. ``"shards"``: tensors that are as they were in the checkpoint before are not written
+            again but shared with it on disk, as while a backbone is frozen; each directory still holds all it needs,
+            and ``paddle-warm export`` makes a ``.pdparams`` of it.
 
     Attributes:
         events: One :class:`SaveEvent` for each committed checkpoint of this fit: seconds blocked, seconds to durable,
@@ -77,6 +81,7 @@ class PeriodicCheckpoint(FitCallback):
         metadata: Mapping[str, Any] | None = None,
         save_on_signal: bool = True,
         on_error: str = "raise",
+        layout: str = "native",
     ) -> None:
         super().__init__()
         _require(save, SavePolicy, "save=", "EveryNEpochs(1) | EveryNSteps(500)")
@@ -90,7 +95,7 @@ class PeriodicCheckpoint(FitCallback):
                 received=repr(mirror),
                 expected="no mirror=, or a run_dir on this machine",
             )
-        self._store = CheckpointStore(place)
+        self._store = CheckpointStore(place, layout=layout)
         self._save = save
         self._keep = keep
         self._mirror = own_url or proof.mirror_of(mirror)

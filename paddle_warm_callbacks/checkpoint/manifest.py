@@ -8,9 +8,12 @@ to find the best of 10,000 checkpoints is to read 10,000 manifests.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.checkpoint.digests import ALGORITHM, digest_of
@@ -19,7 +22,8 @@ from paddle_warm_callbacks.progress import Progress
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.json"
-VERSION = 1
+# The layout "native" is version 1, "shards" version 2.
+VERSION, SHARDS_VERSION = 1, 2
 
 _PREFIX = b'{"digest": "'
 _DIGEST_LETTERS = 32
@@ -44,6 +48,8 @@ class TensorEntry:
         dtype: NumPy's name of its dtype; bfloat16 is uint16.
         offset: Bytes before it in the file.
         digest: Of its bytes, in C order.
+        shard: Where the layout is ``"shards"``: the file its bytes are in; ``file`` then says which of the native
+            layout's files would hold it.
     """
 
     name: str
@@ -52,6 +58,17 @@ class TensorEntry:
     dtype: str
     offset: int
     digest: str
+    shard: str = ""
+
+    @property
+    def stored_in(self) -> str:
+        """The file its bytes are in."""
+        return self.shard or self.file
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it has."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -124,11 +141,11 @@ class Manifest:
                 remedy="use the checkpoint before it",
             )  # fmt: skip
         record = json.loads(data)
-        if record.get("version", 0) > VERSION or record.get("algorithm") != ALGORITHM:
+        if record.get("version", 0) > SHARDS_VERSION or record.get("algorithm") != ALGORITHM:
             raise CorruptCheckpointError(
                 "the checkpoint was written by a newer version of this package", where=where,
                 received=f"format {record.get('version')}, digests by {record.get('algorithm')}",
-                expected=f"format {VERSION} or less, digests by {ALGORITHM}",
+                expected=f"format {SHARDS_VERSION} or less, digests by {ALGORITHM}",
                 remedy="pip install --upgrade paddle-warm-callbacks",
             )  # fmt: skip
         try:
@@ -149,14 +166,17 @@ class Manifest:
         except (KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
             raise CorruptCheckpointError(
                 "the manifest lacks what it must say", where=where,
-                received=f"{type(error).__name__}: {error}", expected=f"format {VERSION}",
+                received=f"{type(error).__name__}: {error}", expected=f"format {SHARDS_VERSION} or less",
                 remedy="it was not written by this package",
             ) from error  # fmt: skip
 
 
 def tensors_to_bytes(tensors: tuple[TensorEntry, ...]) -> bytes:
     """Return the bytes of the file that lists every tensor."""
-    return json.dumps([asdict(entry) for entry in tensors], indent=0).encode("ascii") + b"\n"
+    records = [
+        {key: value for key, value in asdict(entry).items() if key != "shard" or value} for entry in tensors
+    ]
+    return json.dumps(records, indent=0).encode("ascii") + b"\n"
 
 
 def tensors_from_bytes(data: bytes) -> tuple[TensorEntry, ...]:

@@ -151,11 +151,11 @@ class _DigestingStream:
 def _read(file: BinaryIO, size: int, where: str, keep_names: bool) -> Any:
     value = read_pickle(file, size, where)
     if not isinstance(value, dict):
-        return _unnamed(value)
+        return without_names(value)
     if _PIECES in value:
         _put_together(value, where)
     if NAME_TABLE not in value:
-        return _unnamed(value)
+        return without_names(value)
     if not keep_names:
         del value[NAME_TABLE]
     return value
@@ -188,17 +188,17 @@ def _is_named(value: Any) -> bool:
     )
 
 
-def _unnamed(value: Any) -> Any:
+def without_names(value: Any) -> Any:
     """Replace ``(name, array)`` pairs by their arrays, wherever they stand."""
     if _is_named(value):
         return value[1]
     if type(value) in (dict, OrderedDict):
         for key in value:
-            value[key] = _unnamed(value[key])
+            value[key] = without_names(value[key])
         return value
     if type(value) is list:
-        value[:] = [_unnamed(item) for item in value]
+        value[:] = [without_names(item) for item in value]
         return value
     if type(value) is tuple:
-        return tuple(_unnamed(item) for item in value)
+        return tuple(without_names(item) for item in value)
     return value

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from paddle_warm_callbacks.checkpoint import durable, jsonvalue
+from paddle_warm_callbacks.checkpoint import durable, jsonvalue, shards
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import (
     MANIFEST,
+    SHARDS_VERSION,
     TENSORS,
+    VERSION,
     FileEntry,
     Manifest,
     TensorEntry,
@@ -29,7 +32,22 @@ EXTRA = "extra.pdparams"
 STATE = "state.json"
 
 
-def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
+@dataclass(frozen=True)
+class Written:
+    """What was written of a checkpoint.
+
+    Attributes:
+        manifest: Its manifest.
+        tensors: What its ``tensors.json`` says.
+        bytes_written: How many bytes; those shared with the checkpoint before are not among them.
+    """
+
+    manifest: Manifest
+    tensors: tuple[TensorEntry, ...]
+    bytes_written: int
+
+
+def write_files(directory: Path, contents: CheckpointContents) -> Written:
     """Write every file of a checkpoint into ``directory``, the manifest last; all of it is on disk on return.
 
     The arrays' bytes pass through memory once: digested and handed to the kernel piece by piece. All files are written
@@ -43,13 +61,13 @@ def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
         InvalidArgumentError: A value that cannot be stored, before anything large is written.
         OSError: Writing failed; the directory is worthless.
     """
-    manifest_of = _prepared(contents)  # refuses what cannot be stored while nothing is written yet
-    state = json.dumps(jsonvalue.encode(dict(contents.state)), allow_nan=False).encode("ascii")
+    manifest_of = _prepared(contents, VERSION)  # refuses what cannot be stored while nothing is written yet
+    state = _state(contents)
     files: dict[str, FileEntry] = {}
     tensors: list[TensorEntry] = []
     opened: list[BinaryIO] = []
     try:
-        for name, arrays, names in _native(contents):
+        for name, (arrays, names) in _parts(contents).items():
             file = durable.create(directory / name)
             opened.append(file)
             written = write_pdparams(file, arrays, names)
@@ -67,13 +85,47 @@ def write_files(directory: Path, contents: CheckpointContents) -> Manifest:
     finally:
         for file in opened:
             file.close()
-    manifest = manifest_of(files)
+    return _finished(directory, manifest_of(files), tensors, manifest_of(files).size)
+
+
+def write_shards(
+    directory: Path, contents: CheckpointContents, base: shards.Base | None, linker: shards.Linker
+) -> Written:
+    """Write a checkpoint in the layout ``"shards"``, otherwise as :func:`write_files` does.
+
+    Args:
+        directory: Exists and is empty.
+        contents: Its arrays must not change until this returns.
+        base: The checkpoint before, whose shards are shared; or None.
+        linker: Of the store.
+
+    Raises:
+        InvalidArgumentError: A value that cannot be stored.
+        OSError: Writing failed; the directory is worthless.
+    """
+    manifest_of = _prepared(contents, SHARDS_VERSION)
+    state = _state(contents)
+    files, tensors, bytes_written = shards.write_tensors(directory, _parts(contents), base, linker)
+    for name, data in ((STATE, state), (TENSORS, tensors_to_bytes(tuple(tensors)))):
+        durable.write_file(directory / name, data)
+        files[name] = FileEntry(len(data), digest_of(data))
+        bytes_written += len(data)
+    return _finished(directory, manifest_of(files), tensors, bytes_written)
+
+
+def _finished(
+    directory: Path, manifest: Manifest, tensors: Sequence[TensorEntry], bytes_written: int
+) -> Written:
     durable.write_file(directory / MANIFEST, manifest.to_bytes())
     durable.flush_directory(directory)
-    return manifest
+    return Written(manifest, tuple(tensors), bytes_written)
 
 
-def _prepared(contents: CheckpointContents) -> Callable[[Mapping[str, FileEntry]], Manifest]:
+def _state(contents: CheckpointContents) -> bytes:
+    return json.dumps(jsonvalue.encode(dict(contents.state)), allow_nan=False).encode("ascii")
+
+
+def _prepared(contents: CheckpointContents, version: int) -> Callable[[Mapping[str, FileEntry]], Manifest]:
     """Return a function from the files to the manifest, for contents whose values can be stored."""
 
     def manifest_of(files: Mapping[str, FileEntry]) -> Manifest:
@@ -86,22 +138,23 @@ def _prepared(contents: CheckpointContents) -> Callable[[Mapping[str, FileEntry]
             parent=contents.parent,
             writer=dict(contents.writer),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            version=version,
         )
 
     manifest_of({}).to_bytes()
     return manifest_of
 
 
-def _native(contents: CheckpointContents) -> list[tuple[str, Mapping[str, Any], Mapping[str, str] | None]]:
-    """List (file, content, name table) of the files in Paddle's own format."""
-    native: list[tuple[str, Mapping[str, Any], Mapping[str, str] | None]] = [
-        (MODEL, contents.model, contents.model_names)
-    ]
+def _parts(contents: CheckpointContents) -> dict[str, tuple[Mapping[str, Any], Mapping[str, str] | None]]:
+    """Return content and name table of each file in Paddle's own format."""
+    parts: dict[str, tuple[Mapping[str, Any], Mapping[str, str] | None]] = {
+        MODEL: (contents.model, contents.model_names)
+    }
     if contents.optimizer:
-        native.append((OPTIMIZER, contents.optimizer, _optimizer_names(contents.optimizer)))
+        parts[OPTIMIZER] = (contents.optimizer, _optimizer_names(contents.optimizer))
     if contents.extra:
-        native.append((EXTRA, contents.extra, {}))
-    return native
+        parts[EXTRA] = (contents.extra, {})
+    return parts
 
 
 def _optimizer_names(optimizer: Mapping[str, Any]) -> Mapping[str, str] | None:

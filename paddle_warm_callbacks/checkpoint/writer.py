@@ -25,7 +25,7 @@ class SaveEvent:
         name: The checkpoint's name.
         seconds_blocked: How long ``submit`` waited for the write before it.
         seconds_to_durable: From then to the commit being on disk.
-        bytes_written: Of all its files.
+        bytes_written: Of all its files; what it shares with the checkpoint before is not counted.
     """
 
     name: str
@@ -173,15 +173,13 @@ class BackgroundWriter:
         if self._mirror is not None:
             self._mirror.submit(checkpoint)
         if self._on_commit is not None:
-            self._on_commit(_event(checkpoint, request, durable))
+            self._on_commit(_event(checkpoint, request, durable, self._store.bytes_written))
         if self._keep is not None:
             self._store.retain(self._keep, spare=() if self._mirror is None else self._mirror.unfinished())
 
 
-def _event(checkpoint: Checkpoint, request: _Request, durable: float) -> SaveEvent:
-    return SaveEvent(
-        checkpoint.name, request.seconds_blocked, durable - request.submitted, checkpoint.manifest.size
-    )
+def _event(checkpoint: Checkpoint, request: _Request, durable: float, bytes_written: int) -> SaveEvent:
+    return SaveEvent(checkpoint.name, request.seconds_blocked, durable - request.submitted, bytes_written)
 
 
 def _unforeseen(error: BaseException) -> CheckpointWriteError:

@@ -74,14 +74,19 @@ def verify_place(place: Place) -> Verdict:
         problems.append(Problem(TENSORS, f"{error.what} ({error.received})"))
     for file, entry in manifest.files.items():
         if file != TENSORS:
-            problem = _verify_file(place, file, entry, [tensor for tensor in tensors if tensor.file == file])
+            problem = _verify_file(place, file, entry, _stored_in(file, tensors))
             problems += [problem] if problem is not None else []
     problems += [
-        Problem(tensor.file, "not in the manifest, which names tensors of it", (tensor.name,))
+        Problem(tensor.stored_in, "not in the manifest, which names tensors of it", (tensor.name,))
         for tensor in tensors
-        if tensor.file not in manifest.files
+        if tensor.stored_in not in manifest.files
     ]
     return Verdict(place, len(manifest.files), len(tensors), manifest.size, tuple(problems))
+
+
+def _stored_in(file: str, tensors: Sequence[TensorEntry]) -> list[TensorEntry]:
+    """Return the tensors in a file; of those whose bytes it holds once for several, one."""
+    return list({(t.offset, t.nbytes): t for t in tensors if t.stored_in == file}.values())
 
 
 def _verify_file(place: Place, file: str, entry: FileEntry, tensors: Sequence[TensorEntry]) -> Problem | None:
@@ -102,7 +107,7 @@ def _digests(opened: BinaryIO, tensors: Sequence[TensorEntry]) -> tuple[int, str
     whole = new_digest()
     size = 0
     hit = []
-    for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         size += _pass_by(opened, tensor.offset - size, whole)
         own = new_digest()
         length = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize

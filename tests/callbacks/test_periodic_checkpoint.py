@@ -26,6 +26,8 @@ from paddle_warm_callbacks import (
     OnException,
     OnNewBest,
     PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
     WarmStartCallback,
 )
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
@@ -58,6 +60,41 @@ def test_retention_keeps_what_it_is_told_and_the_newest(tmp_path: Path) -> None:
     fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(2)), epochs=2)
     assert len(names(tmp_path)) == 2
     assert names(tmp_path)[-1] == "step-00000006-epoch-0002"
+
+
+def test_a_frozen_body_is_written_once_and_the_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+    def stages() -> StagedUnfreeze:
+        return StagedUnfreeze([Stage(0, "fc"), Stage(3, ".*")])
+
+    def saving(name: str) -> PeriodicCheckpoint:
+        return PeriodicCheckpoint(str(tmp_path / name), keep=KeepLatest(99), layout="shards")
+
+    def wide(seed: int = 0) -> Any:
+        paddle.seed(seed)
+        network = paddle.nn.Sequential(
+            ("body", paddle.nn.Linear(3, 50)),
+            ("deep", paddle.nn.Linear(50, 50)),
+            ("fc", paddle.nn.Linear(50, 3)),
+        )
+        made = paddle.Model(network)
+        adam = paddle.optimizer.Adam(0.01, parameters=network.parameters())
+        made.prepare(adam, paddle.nn.CrossEntropyLoss(), paddle.metric.Accuracy())
+        return made
+
+    whole, again = wide(), wide(seed=9)
+    fit(whole, stages(), saving("whole"), epochs=4)
+    with pytest.raises(Interrupted):
+        fit(wide(), stages(), saving("killed"), Losses(fail_after=(1, STEPS - 1)), epochs=4)
+    warm = WarmStartCallback(run_dir=str(tmp_path / "killed"), resume_from="latest")
+    fit(again, warm, stages(), saving("killed"), epochs=4)
+    assert bits(again) == bits(whole)
+    first, second, *_, last = CheckpointStore(str(tmp_path / "whole")).list()
+    homes = [
+        {t.name: t.stored_in for t in c.read_tensors() if t.file == "model.pdparams"}
+        for c in (first, second, last)
+    ]
+    assert homes[0]["deep.weight"] == homes[1]["deep.weight"] != homes[2]["deep.weight"]
+    assert homes[0]["fc.weight"] != homes[1]["fc.weight"]
 
 
 def test_the_last_state_is_saved_even_if_no_policy_asks(tmp_path: Path) -> None:

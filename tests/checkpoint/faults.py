@@ -41,6 +41,7 @@ class Faults:
         patch.setattr(durable, "create", creating)
         self._patch(patch, os, "rename", self._renamed)
         self._patch(patch, os, "replace", lambda *_: None)
+        self._patch(patch, os, "link", self._linked)
         self._patch(patch, os, "fsync", self._flushed)
         self._patch(patch, shutil, "rmtree", lambda *_: None, first=self._remove_half)
         self._patch(patch, Path, "mkdir", lambda *_: None)
@@ -82,6 +83,9 @@ class Faults:
         inside = self._unflushed_names.pop(source, [])
         if inside:
             self._unflushed_names[target] = [(_moved(path, source, target), old) for path, old in inside]
+
+    def _linked(self, source: Path, target: Path) -> None:
+        self._unflushed_names.setdefault(target.parent, []).append((target, None))
 
     def _remove_half(self, path: Path) -> None:
         """Stop in the middle of a removal too."""

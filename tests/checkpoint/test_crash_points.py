@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.errors import CheckpointWriteError
 from paddle_warm_callbacks.plan.retention import KeepBest, KeepLatest
 from tests.checkpoint.faults import Faults
-from tests.checkpoint.samples import contents, entries, step_in
+from tests.checkpoint.samples import contents as changing
+from tests.checkpoint.samples import entries, step_in
 
+LAYOUTS = pytest.mark.parametrize("layout", ["native", "shards"])
 KEEP = KeepLatest(1) | KeepBest("acc")
 
 
-def _prepared(run_dir: Path) -> CheckpointStore:
-    store = CheckpointStore(run_dir)
+def contents(step: int, **options: Any) -> CheckpointContents:
+    """Return contents of which most is the same at every step."""
+    made = changing(step, **options)
+    return replace(made, optimizer={**made.optimizer, "frozen": np.arange(400)})
+
+
+def _prepared(run_dir: Path, layout: str = "native") -> CheckpointStore:
+    store = CheckpointStore(run_dir, layout=layout)
     for step, acc in ((1, 0.5), (2, 0.9), (3, 0.1)):
         store.commit(contents(step, metrics={"acc": acc}))
-    return CheckpointStore(run_dir)
+    return CheckpointStore(run_dir, layout=layout)
 
 
 def _save(store: CheckpointStore, committed: Path) -> None:
@@ -39,17 +51,17 @@ def _error_of(store: CheckpointStore, committed: Path) -> CheckpointWriteError |
     return None
 
 
-def _operations(tmp_path: Path) -> list[str]:
+def _operations(tmp_path: Path, layout: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
-        store = _prepared(tmp_path / "counted")
+        store = _prepared(tmp_path / "counted", layout)
         faults = Faults(patch, lambda *_: None)
         _save(store, tmp_path / "committed while counted")
     return faults.operations
 
 
-def _require_sound(run_dir: Path, *, at_least: int) -> None:
+def _require_sound(run_dir: Path, layout: str, *, at_least: int) -> None:
     """Require that everything listed is whole, nothing reported is lost, and the run goes on."""
-    store = CheckpointStore(run_dir)
+    store = CheckpointStore(run_dir, layout=layout)
     listed = [step_in(checkpoint) for checkpoint in store.list()]
     for checkpoint in store.list():
         checkpoint.verify()
@@ -68,19 +80,23 @@ def _require_sound(run_dir: Path, *, at_least: int) -> None:
     assert {name for name in entries(run_dir) if name.endswith(".new")} == set()
 
 
+@LAYOUTS
 @pytest.mark.parametrize("flushed_only", [False, True], ids=["killed", "power cut"])
-def test_a_process_that_dies_at_any_operation_loses_nothing(tmp_path: Path, flushed_only: bool) -> None:
-    operations = _operations(tmp_path)
+def test_a_process_that_dies_at_any_operation_loses_nothing(
+    tmp_path: Path, flushed_only: bool, layout: str
+) -> None:
+    operations = _operations(tmp_path, layout)
     assert len(operations) > 40
+    assert ("link" in operations) == (layout == "shards")
     assert {"rename", "fsync", "replace", "rmtree", "mkdir"} <= set(operations)
     for number in range(1, len(operations) + 1):
         run_dir, committed = tmp_path / f"run{number}", tmp_path / f"committed{number}"
-        _prepared(run_dir)
-        _die_at(number, run_dir, committed, flushed_only)
-        _require_sound(run_dir, at_least=4 if committed.exists() else 3)
+        _prepared(run_dir, layout)
+        _die_at(number, CheckpointStore(run_dir, layout=layout), committed, flushed_only)
+        _require_sound(run_dir, layout, at_least=4 if committed.exists() else 3)
 
 
-def _die_at(number: int, run_dir: Path, committed: Path, flushed_only: bool) -> None:
+def _die_at(number: int, store: CheckpointStore, committed: Path, flushed_only: bool) -> None:
     """Save in a process of its own that ends at its ``number``-th operation, without any cleaning up."""
     child = os.fork()
     if child == 0:
@@ -95,20 +111,21 @@ def _die_at(number: int, run_dir: Path, committed: Path, flushed_only: bool) -> 
                     os._exit(17)
 
             faults = Faults(patch, die)
-            _save(CheckpointStore(run_dir), committed)
+            _save(store, committed)
         finally:
             os._exit(18)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 17
 
 
+@LAYOUTS
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-def test_an_error_at_any_operation_is_raised_or_harmless(tmp_path: Path, code: int) -> None:
-    operations = _operations(tmp_path)
+def test_an_error_at_any_operation_is_raised_or_harmless(tmp_path: Path, code: int, layout: str) -> None:
+    operations = _operations(tmp_path, layout)
     raised = []
     for number in range(1, len(operations) + 1):
         run_dir, committed = tmp_path / f"run{number}", tmp_path / f"committed{number}"
-        store = _prepared(run_dir)
+        store = _prepared(run_dir, layout)
 
         def fail(count: int, operation: str, number: int = number) -> None:
             if count == number:
@@ -120,16 +137,16 @@ def test_an_error_at_any_operation_is_raised_or_harmless(tmp_path: Path, code: i
         if error is not None:
             raised.append(operations[number - 1])
             assert os.strerror(code) in error.received
-        _require_sound(run_dir, at_least=4 if committed.exists() else 3)
+        _require_sound(run_dir, layout, at_least=4 if committed.exists() else 3)
     # Of the commit itself nothing may fail in silence; pointers may.
     assert {
-        "create model.pdparams",
-        "write model.pdparams",
+        "create structure.json" if layout == "shards" else "create model.pdparams",
+        "write state.json",
         "create manifest.json",
         "rename",
         "fsync",
     } <= set(raised)
-    assert "replace" not in raised
+    assert not {"replace", "link"} & set(raised)
 
 
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _signed(record: object) -> bytes:
 
 
 def test_a_newer_format_asks_for_a_newer_package() -> None:
-    record = {**json.loads(MANIFEST.to_bytes()), "version": 2}
+    record = {**json.loads(MANIFEST.to_bytes()), "version": 3}
     del record["digest"]
     with pytest.raises(CorruptCheckpointError, match="newer version") as caught:
         Manifest.from_bytes(_signed(record), "here")

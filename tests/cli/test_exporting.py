@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.cli.numbers import exact, rounded
-from tests.checkpoint.samples import entries, same
-from tests.cli.typed import bfloat16, flip_a_bit, make_mirror, make_run, typed, write_weights
+from tests.checkpoint.samples import contents, entries, same
+from tests.cli.typed import bfloat16, flip_a_bit, make_mirror, make_run, typed, typed_json, write_weights
 
 MIXED = {
     "b.weight": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
@@ -55,6 +56,22 @@ def test_a_run_gives_its_latest_and_a_checkpoint_itself(tmp_path: Path) -> None:
     typed("export", run / "checkpoints/step-00000002-epoch-0001", tmp_path / "first.pdparams")
     assert read(tmp_path / "latest.pdparams")["fc.bias"][0] == 5
     assert read(tmp_path / "first.pdparams")["fc.bias"][0] == 2
+
+
+def test_a_checkpoint_that_shares_its_tensors_comes_out_plain_and_verifies(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run", layout="shards")
+    for step in (1, 2):
+        last = store.commit(contents(step, size=200))
+    moved = shutil.copytree(last.path, tmp_path / "alone")
+    typed("export", moved, tmp_path / "out.pdparams")
+    assert same(read(tmp_path / "out.pdparams"), dict(contents(2, size=200).model))
+    assert paddle.load(str(tmp_path / "out.pdparams"))["fc.bias"].numpy()[0] == 2
+    assert typed_json("verify", tmp_path / "run")[1]["whole"] is True
+    bias = next(tensor for tensor in last.read_tensors() if tensor.name == "fc.bias")
+    flip_a_bit(moved / bias.stored_in, bias.offset + 3)
+    (problem,) = typed_json("verify", moved, exit_code=1)[0]["problems"]
+    assert problem["tensors"] == ["fc.bias"]
+    typed("show", last.path)
 
 
 def test_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_warm_callbacks.checkpoint import jsonvalue, staging
+from paddle_warm_callbacks.checkpoint import jsonvalue, shards, staging
 from paddle_warm_callbacks.checkpoint.digests import PIECE_BYTES, digest_of, digest_of_file, new_digest
 from paddle_warm_callbacks.checkpoint.manifest import (
     MANIFEST,
@@ -21,7 +21,7 @@ from paddle_warm_callbacks.checkpoint.manifest import (
     TensorEntry,
     tensors_from_bytes,
 )
-from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
+from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams, without_names
 from paddle_warm_callbacks.errors import CheckpointError, CorruptCheckpointError, UnsafeFileError
 from paddle_warm_callbacks.progress import Progress
 
@@ -109,6 +109,8 @@ class Checkpoint:
         return tensors_from_bytes(self._small(TENSORS))
 
     def _native(self, file: str) -> dict[str, Any]:
+        if shards.STRUCTURE in self.manifest.files:
+            return self._sharded(file)
         if file not in self.manifest.files:
             return {}
         try:
@@ -116,6 +118,15 @@ class Checkpoint:
                 return self._read_verified(file, raw)
         except OSError as error:
             raise self._unreadable(file, error) from error
+
+    def _sharded(self, file: str) -> dict[str, Any]:
+        structure, tensors = self._small(shards.STRUCTURE), self.read_tensors()
+        try:
+            content = shards.read_part(self._path, structure, tensors, file)
+        except OSError as error:
+            raise self._unreadable(Path(error.filename or file).name, error) from error
+        unnamed: dict[str, Any] = without_names(content or {})
+        return unnamed
 
     def _read_verified(self, file: str, raw: io.FileIO) -> dict[str, Any]:
         digesting = _DigestingReader(raw)
@@ -165,10 +176,9 @@ class Checkpoint:
         try:
             with (self._path / file).open("rb") as opened:
                 for tensor in self.read_tensors():
-                    if tensor.file == file:
+                    if tensor.stored_in == file:
                         opened.seek(tensor.offset)
-                        count = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-                        if digest_of(opened.read(count)) != tensor.digest:
+                        if digest_of(opened.read(tensor.nbytes)) != tensor.digest:
                             hit.append(tensor.name)
         except (OSError, CheckpointError) as error:
             logger.debug("which tensors of %s are damaged cannot be told: %s", self.path, error)

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from paddle_warm_callbacks.checkpoint import durable, names, staging, urls
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint import durable, names, shards, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.store import pointers
@@ -51,12 +52,17 @@ class CheckpointStore:
 
     Args:
         run_dir: A local directory; made by the first commit.
+        layout: Of the checkpoints that are committed: ``"native"`` or ``"shards"``; both are read.
+
+    Attributes:
+        bytes_written: How many bytes the last commit wrote, what it shares with the one before not counted.
 
     Raises:
-        InvalidArgumentError: ``run_dir`` is not a local path.
+        InvalidArgumentError: ``run_dir`` is not a local path, or there is no such layout.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
+    def __init__(self, run_dir: str | os.PathLike[str], *, layout: str = "native") -> None:
+        self._layout = require_choice(layout, "CheckpointStore(layout=)", choices=("native", "shards"))
         self.run_dir = urls.local_directory(
             run_dir, "run_dir", "write to a local directory and copy to a URL with mirror="
         )
@@ -65,6 +71,9 @@ class CheckpointStore:
         self._generation: int | None = None
         self._records = Records(self._checkpoints)
         self._verified: set[str] = set()
+        self._linker = shards.Linker()
+        self._base: shards.Base | None = None
+        self.bytes_written = 0
 
     def __repr__(self) -> str:
         return f"CheckpointStore({str(self.run_dir)!r})"
@@ -190,7 +199,14 @@ class CheckpointStore:
             there = self._intact(name)
             if there is not None:
                 return there
-            return self._place(name, lambda staged: staging.write_files(staged, contents))
+            written: list[staging.Written] = []
+            checkpoint = self._place(name, lambda staged: written.append(self._write(staged, contents)))
+            self.bytes_written = written[0].bytes_written
+            if self._layout == "shards":
+                self._base = shards.Base(
+                    self._checkpoints / name, written[0].manifest.files, written[0].tensors
+                )
+            return checkpoint
 
     def adopt(self, name: str, fetch: Callable[[Path], object]) -> Checkpoint:
         """Take in a checkpoint of this run from elsewhere; it is durable, and listed, when this returns.
@@ -291,6 +307,26 @@ class CheckpointStore:
         except CorruptCheckpointError as error:
             return error
         return None
+
+    def _write(self, staged: Path, contents: CheckpointContents) -> staging.Written:
+        if self._layout == "native":
+            return staging.write_files(staged, contents)
+        return staging.write_shards(staged, contents, self._base or self._base_found(), self._linker)
+
+    def _base_found(self) -> shards.Base | None:
+        """Return what the newest checkpoint of another process has to share; None if it is damaged or native."""
+        newest = names.newest(self._listing())
+        if newest is None:
+            return None
+        checkpoint = self._at(newest)
+        try:
+            manifest = checkpoint.manifest
+            if shards.STRUCTURE not in manifest.files:
+                return None
+            return shards.Base(self._checkpoints / newest, manifest.files, checkpoint.read_tensors())
+        except CorruptCheckpointError as error:
+            logger.warning("nothing is shared with %s: %s", newest, error)
+            return None
 
     def _place(self, name: str, write: Callable[[Path], object]) -> Checkpoint:
         """Have a directory written under another name, and give it this one once it is whole and on disk."""
