@@ -36,10 +36,11 @@ class WarmStartCallback(FitCallback):
         >>> start = WarmStartCallback("resnet50.pdparams", run_dir="runs/defects", resume_from="latest")
 
     Args:
-        source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, a
-            checkpoint or a run directory; ``"registry://defects@production"``, a model of the registry whose root the
-            environment variable ``PADDLE_WARM_CALLBACKS_REGISTRY`` names (or ``?root=s3://models/registry`` at the
-            end); a state dict; a Layer; or ``"paddle.vision:resnet50"``, Paddle's pretrained file, from its cache if it
+        source: Weights of another run: path or URL of a ``.pdparams`` or safetensors file, a ``Model.save`` prefix, the
+            ``.pdiparams`` of an inference model of the same network, a checkpoint or a run directory;
+            ``"registry://defects@production"``, a model of the registry whose root the environment variable
+            ``PADDLE_WARM_CALLBACKS_REGISTRY`` names (or ``?root=s3://models/registry`` at the end); a state dict; a
+            Layer or ``paddle.Model``; or ``"paddle.vision:resnet50"``, Paddle's pretrained file, from its cache if it
             is there. None: there are none.
         pretrained: The same, for where ``source`` is None: a resume goes before ``source``, that before ``pretrained``.
         run_dir: The run directory that ``PeriodicCheckpoint`` writes to; it too may be a URL.
@@ -205,9 +206,12 @@ class WarmStartCallback(FitCallback):
             head = head.with_old_labels(_labels_of(source))
         loop.parent = None if source.checkpoint is None else source.checkpoint.digest
         loop.ancestry = source.ancestry
+        tensors = source.tensors
+        if source.generated_names:
+            tensors = warm_start.under_structured_names(loop.network, tensors, source.description)
         report = warm_start.warm_start(
             loop.network,
-            source.tensors,
+            tensors,
             description=source.description,
             head=head,
             include=self._include,

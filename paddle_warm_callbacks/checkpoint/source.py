@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paddle_warm_callbacks.arguments import require_choice
-from paddle_warm_callbacks.checkpoint import cache, mirror
+from paddle_warm_callbacks.checkpoint import cache, inference_model, mirror
 from paddle_warm_callbacks.checkpoint.digests import digest_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
@@ -27,6 +27,8 @@ from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpo
 logger = logging.getLogger("paddle_warm_callbacks")
 
 _WHICH = ("latest", "best")
+# What an inference model has beside its parameters.
+_BESIDE_PARAMETERS = (".pdmodel", ".json", ".info")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class Source:
         tensors: Name to array; bfloat16 is uint16.
         checkpoint: The one they come from, or None if they come from something else.
         digest: The checkpoint's digest, or the file's; None of what is in memory.
+        generated_names: Whether the names are Paddle's generated ones (``linear_0.w_0``), as of an inference model
+            that was exported without structured ones.
     """
 
     description: str
     tensors: dict[str, np.ndarray[Any, Any]]
     checkpoint: Checkpoint | None = None
     digest: str | None = None
+    generated_names: bool = False
 
     @property
     def ancestry(self) -> list[dict[str, str | None]]:
@@ -57,7 +62,8 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
 
     Args:
         source: A state dict of arrays or tensors; an object with ``state_dict()``; or a path or URL of a ``.pdparams``
-            or ``.safetensors`` file, a ``Model.save`` prefix, a checkpoint's directory, or a run directory.
+            or ``.safetensors`` file, a ``Model.save`` prefix, the ``.pdiparams`` of an inference model or its prefix, a
+            checkpoint's directory, or a run directory.
         which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``. Of a mirrored run only
             the latest.
         part: Key, or keys joined by dots, of the part that holds the weights where a file or dictionary is nested:
@@ -83,8 +89,13 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
     if found is not None:
         return Source(found.path, found.read_model(), found, found.digest)
     path = cache.fetch_file(text) if is_url(text) else _find_file(text)
+    generated = False
     try:
-        content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
+        if path.suffix == inference_model.SUFFIX:
+            parameters = inference_model.read_inference_parameters(path)
+            content, generated = parameters.arrays, not parameters.structured
+        else:
+            content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
     except OSError as error:
         raise SourceError(
             "the source cannot be read",
@@ -94,7 +105,8 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
             remedy="check its permissions",
         ) from error
     description = text if is_url(text) else str(path)
-    return Source(description, _arrays(content, str(path), part), digest=digest_of_file(path)[1])
+    arrays = _arrays(content, str(path), part)
+    return Source(description, arrays, digest=digest_of_file(path)[1], generated_names=generated)
 
 
 def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") -> Checkpoint:
@@ -145,7 +157,7 @@ def _find_checkpoint(text: str, which: str) -> Checkpoint | None:
 
 
 def _find_remote(url: str, which: str) -> Checkpoint | None:
-    if url.endswith((".pdparams", ".pdopt", ".pdema", ".safetensors")):
+    if url.endswith((".pdparams", ".pdopt", ".pdema", ".safetensors", inference_model.SUFFIX)):
         return None
     files, path = opened(url)
     files.invalidate_cache()
@@ -187,7 +199,12 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
 
 def _find_file(text: str) -> Path:
     path = Path(text).expanduser()
-    tried = [path, *(path.with_name(path.name + suffix) for suffix in (".pdparams", ".safetensors"))]
+    tried = [
+        path,
+        *(path.with_name(path.name + suffix) for suffix in (".pdparams", ".safetensors", ".pdiparams")),
+    ]
+    if path.suffix in _BESIDE_PARAMETERS and path.is_file():
+        tried = [path.with_suffix(inference_model.SUFFIX)]
     for candidate in tried:
         if candidate.is_file():
             _refuse_other_kinds(candidate)
@@ -204,8 +221,6 @@ def _find_file(text: str) -> Path:
 def _refuse_other_kinds(path: Path) -> None:
     instead = {
         ".pdopt": "the .pdparams file beside it: this one holds the optimizer's state",
-        ".pdiparams": "the .pdparams file the inference model was exported from: this one has no names",
-        ".pdmodel": "the .pdparams file the inference model was exported from",
         ".pth": "a safetensors file: convert this one where PyTorch is at hand",
         ".pt": "a safetensors file: convert this one where PyTorch is at hand",
     }.get(path.suffix)
@@ -229,13 +244,14 @@ def _seen(path: Path) -> str:
 
 
 def _of_layer(source: Any) -> Source:
+    source = getattr(source, "network", source)  # of a paddle.Model
     state_dict = getattr(source, "state_dict", None)
     if not callable(state_dict):
         raise SourceError(
             "this is no source of weights",
             where="source",
             received=f"{type(source).__module__}.{type(source).__qualname__}",
-            expected="a path, a URL, a dictionary of arrays, or a Layer",
+            expected="a path, a URL, a dictionary of arrays, a Layer, or a paddle.Model",
         )
     name = type(source).__name__
     return Source(f"a live {name}", _arrays(state_dict(), f"the state_dict() of {name}"))

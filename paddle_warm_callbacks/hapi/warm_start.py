@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_warm_callbacks.errors import CoverageError
+from paddle_warm_callbacks.errors import CoverageError, SourceError
 from paddle_warm_callbacks.hapi import optimizer_state
+from paddle_warm_callbacks.plan import generated_names
 from paddle_warm_callbacks.plan.conversions import CONVERSIONS, Conversion
-from paddle_warm_callbacks.plan.matching import Load, TensorSpec, match
+from paddle_warm_callbacks.plan.matching import Load, MatchPlan, TensorSpec, match
 from paddle_warm_callbacks.plan.report import RestoreReport
 from paddle_warm_callbacks.plan.transplant import HeadTransplant, RowMap, head_tensors, row_map
 
@@ -52,19 +53,15 @@ def warm_start(
     heads = head_tensors(head, live) if head is not None else ()
     plan = match(sources, targets, include=include, exclude=exclude, rename=rename, transplanted=heads)
     sizes = {target.name: int(np.prod(target.shape)) for target in targets}
-    values: list[tuple[Any, np.ndarray[Any, Any]]] = []
+    values: dict[str, np.ndarray[Any, Any]] = {}
     for load in plan.loads:
-        values.append((live[load.target], _cast(tensors[load.source], load)))
+        values[load.target] = _cast(tensors[load.source], load)
     for load in plan.transplants:
         assert head is not None
         array = _cast(tensors[load.source], load)
         rows = row_map(head, load.target, tuple(live[load.target].shape), array.shape)
-        values.append(
-            (live[load.target], transplanted(live[load.target].numpy(), array, rows, head.new_rows))
-        )
-    filled = [load.target for load in (*plan.loads, *plan.transplants)]
-    share = sum(sizes[name] for name in filled) / max(sum(sizes.values()), 1)
-    casts = [load for load in (*plan.loads, *plan.transplants) if load.cast]
+        values[load.target] = transplanted(live[load.target].numpy(), array, rows, head.new_rows)
+    share = sum(sizes[name] for name in values) / max(sum(sizes.values()), 1)
     report = RestoreReport(
         kind="warm",
         source=description,
@@ -76,7 +73,7 @@ def warm_start(
         ),
         unused=plan.unused,
         share_loaded=share,
-        notes=(f"{len(casts)} tensors converted to {casts[0].cast}",) if casts else (),
+        notes=(*_cast_notes(plan), *_not_finite(values)),
     )
     if share < min_loaded:
         raise CoverageError(
@@ -86,8 +83,8 @@ def warm_start(
             expected=f"at least {min_loaded:.0%} (min_loaded)",
             remedy="check that source and network belong together, map names with rename=…, or lower min_loaded",
         )
-    for tensor, value in values:
-        tensor.set_value(value)
+    for name, value in values.items():
+        live[name].set_value(value)
     return report
 
 
@@ -112,6 +109,31 @@ def converted(
         else tensors[old]
         for old, new in conversion.names(tensors).items()
     }
+
+
+def under_structured_names(
+    network: Any, tensors: Mapping[str, np.ndarray[Any, Any]], description: str
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return tensors of generated names under the structured ones of ``network``, which the same code must have built.
+
+    Raises:
+        SourceError: The two do not have the same layers in the same numbers and shapes.
+    """
+    live = network.state_dict()
+    structured = {tensor.name: name for name, tensor in live.items()}
+    pairs = generated_names.pair(
+        {name: tuple(array.shape) for name, array in tensors.items()},
+        {tensor.name: tuple(tensor.shape) for tensor in live.values()},
+    )
+    if pairs is None:
+        raise SourceError(
+            "the source has generated names only, and is not of a network built as this one",
+            where=description,
+            received=f"{len(tensors)} tensors: {', '.join(list(tensors)[:3])}, …",
+            expected=f"as here, {len(structured)} in kinds and shapes: {', '.join(list(structured)[:3])}, …",
+            remedy="start from the .pdparams file the model was exported from",
+        )
+    return {structured[new]: tensors[old] for old, new in pairs.items()}
 
 
 def transplant_moments(
@@ -159,6 +181,23 @@ def transplanted(
             mean = _as_float(old[list(peers)]).mean(axis=0)
             filled[index] = _converted(mean, "bfloat16") if filled.dtype == np.uint16 else mean
     return np.ascontiguousarray(np.moveaxis(filled, 0, rows.axis))
+
+
+def _cast_notes(plan: MatchPlan) -> tuple[str, ...]:
+    casts = [load.cast for load in (*plan.loads, *plan.transplants) if load.cast]
+    return (f"{len(casts)} tensors converted to {casts[0]}",) if casts else ()
+
+
+def _not_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
+    """Return a note on tensors with a NaN or an infinity, which a training that broke down leaves in its files."""
+    found = [
+        name
+        for name, value in values.items()
+        if value.dtype.kind in "fc" or value.dtype == np.uint16
+        if not np.isfinite(_as_float(value)).all()
+    ]
+    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    return (f"not finite, NaN or infinity: {', '.join(found[:3])}{more}",) if found else ()
 
 
 def _dtype(tensor: Any) -> str:

@@ -123,7 +123,7 @@ def test_what_is_nowhere_says_all_that_was_tried(tmp_path: Path) -> None:
         open_source(tmp_path / "weights")
 
 
-@pytest.mark.parametrize("suffix", [".pdopt", ".pdiparams", ".pdmodel", ".pth", ".pt"])
+@pytest.mark.parametrize("suffix", [".pdopt", ".pth", ".pt"])
 def test_other_kinds_of_files_say_what_to_give_instead(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"net{suffix}").write_bytes(b"\x80\x04}.")
     with pytest.raises(SourceError) as caught:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 import pytest
 
-from paddle_warm_callbacks.errors import CoverageError
+from paddle_warm_callbacks.checkpoint.source import open_source
+from paddle_warm_callbacks.errors import CoverageError, SourceError
 from paddle_warm_callbacks.hapi.optimizer_state import slots
-from paddle_warm_callbacks.hapi.warm_start import transplant_moments, warm_start
+from paddle_warm_callbacks.hapi.warm_start import transplant_moments, under_structured_names, warm_start
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
+from tests.checkpoint.genuine import write
 
 OLD, NEW = ["bird", "cat", "dog"], ["dog", "fox", "bird", "cat", "owl"]
 
@@ -259,3 +262,39 @@ def test_old_classes_are_known_at_step_0_by_label_and_not_with_a_random_head() -
     places = [NEW.index(label) for label in OLD]
     assert accuracy(grown, places) == before
     assert accuracy(random_head, places) < before - 0.2
+
+
+@pytest.mark.parametrize("version", ["2.6.2", "3.0.0", "3.3.1"])
+def test_an_inference_model_of_another_process_fills_a_network_built_later(version: str) -> None:
+    [paddle.nn.Linear(2, 2), paddle.nn.Conv2D(1, 1, 1)]  # so that generated names are not those of the file
+    network = write.inference_network()
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    for tensor in network.state_dict().values():
+        tensor.set_value(paddle.zeros_like(tensor))
+    source = open_source(Path(write.__file__).parent / f"paddle-{version}" / "inference")
+    tensors = source.tensors
+    if source.generated_names:
+        with pytest.raises(CoverageError):  # control: no name is alike
+            warm_start(network, tensors, description="d")
+        tensors = under_structured_names(network, tensors, "d")
+    report = warm_start(network, tensors, description="d", min_loaded=1.0)
+    assert report.share_loaded == 1.0
+    assert {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()} == {
+        name: array.tobytes() for name, array in weights.items()
+    }
+
+
+def test_generated_names_of_another_network_are_not_guessed() -> None:
+    tensors = open_source(Path(write.__file__).parent / "paddle-3.3.1" / "inference").tensors
+    with pytest.raises(SourceError, match="not of a network built as this one"):
+        under_structured_names(trained(2), tensors, "d")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_weights_that_broke_down_are_loaded_and_said_so(dtype: str) -> None:
+    tensors = {name: tensor.astype(dtype) for name, tensor in trained(2).state_dict().items()}
+    good = warm_start(trained(2), {n: t.numpy() for n, t in tensors.items()}, description="d")
+    assert "not finite" not in good.to_text()
+    tensors["fc.bias"] = paddle.full([2], float("nan"), dtype)
+    broken = warm_start(trained(2), {n: t.numpy() for n, t in tensors.items()}, description="d")
+    assert "not finite, NaN or infinity: fc.bias" in broken.to_text()

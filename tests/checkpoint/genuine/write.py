@@ -59,6 +59,65 @@ def expected() -> dict[str, Any]:
     }
 
 
+def inference_weights() -> dict[str, np.ndarray[Any, Any]]:
+    """Return the weights of the network that is exported for inference, by structured name."""
+    shapes = {
+        "conv.weight": (4, 3, 3, 3), "bn.weight": (4,), "bn.bias": (4,), "bn._mean": (4,), "bn._variance": (4,),
+        "fc.weight": (4, 5), "fc.bias": (5,), "scale": (1,),
+    }  # fmt: skip
+    random = np.random.RandomState(0)
+    return {name: random.rand(*shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def inference_network() -> Any:
+    """Return the network, with those weights."""
+    import paddle
+
+    class Net(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 4, 3, bias_attr=False)
+            self.bn = paddle.nn.BatchNorm2D(4)
+            self.fc = paddle.nn.Linear(4, 5)
+            self.register_buffer("scale", paddle.zeros([1]))
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.bn(self.conv(x)).mean([2, 3])) * self.scale
+
+    network = Net()
+    network.set_state_dict(inference_weights())
+    return network
+
+
+def export(folder: Path) -> None:
+    """Write that network's inference model."""
+    import paddle
+
+    network = inference_network()
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, 8, 8], "float32")]
+    paddle.jit.save(
+        paddle.jit.to_static(network, input_spec=spec, full_graph=True), str(folder / "inference")
+    )
+    program = folder / "inference.pdmodel"
+    if program.exists():
+        program.write_bytes(_without_call_stacks(program.read_bytes()))
+
+
+def _without_call_stacks(program: bytes) -> bytes:
+    """Leave out where each operator was made: paths of the machine that exports."""
+    from paddle.base.proto import framework_pb2
+
+    described = framework_pb2.ProgramDesc.FromString(program)
+    for block in described.blocks:
+        for operator in block.ops:
+            kept = [attribute for attribute in operator.attrs if attribute.name != "op_callstack"]
+            del operator.attrs[:]
+            operator.attrs.extend(kept)
+    data: bytes = described.SerializeToString(deterministic=True)
+    return data
+
+
 def main(folder: Path) -> None:
     """Write every file with the Paddle that is installed, in protocols 2, 3 and 4."""
     import paddle
@@ -88,3 +147,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    export(Path(sys.argv[1]))
