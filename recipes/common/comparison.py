@@ -22,9 +22,23 @@ def epochs_to(values: Sequence[float], target: float) -> str:
     return next((str(epoch) for epoch, value in enumerate(values, 1) if value >= target), "never")
 
 
-def show(title: str, columns: Mapping[str, Sequence[float]], target: float) -> None:
-    """Print the columns side by side, an epoch a row, and below the epochs each needed to reach ``target``."""
+def show(
+    title: str,
+    columns: Mapping[str, Sequence[float]],
+    target: float,
+    starts: Mapping[str, float] | None = None,
+) -> None:
+    """Print the columns side by side, an epoch a row, and below the epochs each needed to reach ``target``.
+
+    Args:
+        title: What the values are, printed above.
+        columns: A run's values by its name, one per epoch.
+        target: The value to reach, 0 to 1.
+        starts: Values before the first step, by the names of ``columns``: a first row, "start".
+    """
     table = Table("epoch", *columns, title=title)
+    if starts is not None:
+        table.add_row("start", *(f"{starts[name]:.1%}" if name in starts else "" for name in columns))
     for epoch in range(max(map(len, columns.values()))):
         cells = (f"{values[epoch]:.1%}" if epoch < len(values) else "" for values in columns.values())
         table.add_row(str(epoch + 1), *cells)

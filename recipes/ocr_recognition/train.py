@@ -1,0 +1,325 @@
+"""Teach a text recogniser new characters: the head is carried over by character, the backbone thaws in stages."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import paddle
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    HeadTransplant,
+    InvalidArgumentError,
+    KeepBest,
+    KeepLatest,
+    PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
+    WarmLRScaler,
+    WarmStartCallback,
+    WarmVisualDL,
+)
+from paddle_warm_callbacks.arguments import require_choice, require_int
+from recipes.common import command_line
+from recipes.common.comparison import by_epoch, show
+from recipes.ocr_recognition import export
+from recipes.ocr_recognition.checkout import Checkout
+from recipes.ocr_recognition.dictionary import old_characters, read_dictionary
+from recipes.ocr_recognition.first_look import FirstLook
+from recipes.ocr_recognition.reading import LineAccuracy
+from recipes.ocr_recognition.recognisers import RECOGNISERS, Packaged
+from recipes.ocr_recognition.rendering import KNOWN, NEW, DataSet, write_text_lines
+from recipes.ocr_recognition.text_lines import TextLines
+
+STRATEGIES = ("staged", "head", "all")
+TARGET = 0.9
+HEIGHT = 48  # what PaddleOCR's recognisers are made for
+DRAWN_WIDTH, DRAWN_LENGTH = 48, 3  # what two cores train on in minutes
+WIDTH, LENGTH = 320, 25  # PaddleOCR's
+WARMUP_SHARE = 0.1
+
+
+@dataclass
+class DataConfig:
+    """Text lines."""
+
+    train: Optional[str] = None
+    val: Optional[str] = None
+    root: Optional[str] = None
+    dictionary: Optional[str] = None
+    use_space_char: bool = False
+    height: Optional[int] = None
+    width: Optional[int] = None
+    max_length: Optional[int] = None
+    limit: Optional[int] = None
+    fonts: list[str] = field(default_factory=list)
+    known: Optional[str] = None
+    new: Optional[str] = None
+
+
+@dataclass
+class ModelConfig:
+    """Network."""
+
+    arch: str = "PP-OCRv6_tiny_rec"
+    checkout: Optional[str] = None
+    config: Optional[str] = None
+
+
+@dataclass
+class TrainConfig:
+    """Training."""
+
+    epochs: int = 4
+    old_epochs: int = 6
+    batch_size: int = 16
+    seed: int = 0
+    lr: float = 0.002
+    warm_factor: float = 0.5
+    unfreeze: str = "staged"
+
+
+@dataclass
+class RecipeConfig:
+    """The whole recipe; see config.yaml."""
+
+    output: str = "runs/ocr_recognition"
+    checkpoint: Optional[str] = None
+    old_labels: Optional[str] = None
+    compare_cold: bool = True
+    compare_dropped: bool = True
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class Recipe:
+    """Up to four runs, each in a run directory of its own, each resumed if it was interrupted, none done twice."""
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self.config = config
+        self.output = Path(config.output)
+        data = config.data
+        given = [name for name in ("train", "val", "dictionary") if getattr(data, name) is not None]
+        if given and len(given) < 3:
+            raise InvalidArgumentError(
+                "your data is not complete",
+                where="data.train, data.val, data.dictionary",
+                received=f"only {' and '.join(given)}",
+                expected="all three, or none for the drawn lines",
+            )
+        require_choice(config.model.arch, "model.arch", choices=tuple(RECOGNISERS))
+        require_choice(config.train.unfreeze, "train.unfreeze", choices=STRATEGIES)
+        if (config.model.checkout is None) != (config.model.config is None):
+            raise InvalidArgumentError(
+                "a checkout and a file of it belong together",
+                where="model.checkout, model.config",
+                received=f"model.checkout={config.model.checkout}, model.config={config.model.config}",
+                expected="the folder of PaddleOCR, and a YAML file of its configs/rec; or neither",
+            )
+        counts = {
+            "data.height": data.height,
+            "data.width": data.width,
+            "data.max_length": data.max_length,
+            "data.limit": data.limit,
+            "train.epochs": config.train.epochs,
+            "train.old_epochs": config.train.old_epochs,
+            "train.batch_size": config.train.batch_size,
+        }
+        for key, count in counts.items():
+            if count is not None:
+                require_int(count, key, at_least=1)
+        self.old_set: DataSet | None = None
+        if given:
+            assert data.train is not None
+            assert data.val is not None
+            assert data.dictionary is not None
+            self.new_set = DataSet(Path(data.train), Path(data.val), Path(data.dictionary))
+            if config.checkpoint is None:
+                raise InvalidArgumentError(
+                    "there is no old model to start from",
+                    where="checkpoint",
+                    received="None",
+                    expected="weights of a recogniser, for your data",
+                    remedy="pass checkpoint=… and its dictionary as old_labels=…",
+                )
+        else:
+            self.old_set, self.new_set = write_text_lines(
+                self.output / "lines",
+                known=data.known or KNOWN,
+                new=data.new or NEW,
+                fonts=[Path(font) for font in data.fonts],
+            )
+        self.size = data.height or HEIGHT, data.width or (WIDTH if given else DRAWN_WIDTH)
+        self.max_length = data.max_length or (LENGTH if given else DRAWN_LENGTH)
+        self.characters = read_dictionary(self.new_set.dictionary, data.use_space_char)
+
+    def run(self) -> None:
+        """Train the old model if none is given, then the new one from it, then what it is compared with; export it."""
+        config, checkpoint = self.config, self.config.checkpoint
+        if checkpoint is None:
+            assert self.old_set is not None
+            old: list[str] = read_dictionary(self.old_set.dictionary, config.data.use_space_char)
+            print(f"\n== The old model: {len(old)} characters, from scratch")
+            self.fit("old", self.old_set, old, old, config.train.old_epochs)
+            checkpoint = str(self.output / "old")
+        else:
+            old = old_characters(checkpoint, config.old_labels, config.data.use_space_char) or []
+        print(f"\n== The new model: {len(self.characters)} characters, warm from {checkpoint}")
+        arms = {"by character": "new"}
+        self.fit("new", self.new_set, self.characters, old, config.train.epochs, checkpoint, bool(old))
+        if config.compare_dropped:
+            print("\n== The same with the head dropped, for comparison")
+            arms["head dropped"] = "dropped"
+            self.fit("dropped", self.new_set, self.characters, old, config.train.epochs, checkpoint)
+        if config.compare_cold:
+            print("\n== The same from a cold start, for comparison")
+            arms["cold"] = "cold"
+            self.fit("cold", self.new_set, self.characters, old, config.train.epochs)
+        self.compare(arms, bool(old))
+        newest = CheckpointStore(str(self.output / "new")).latest_verified()
+        assert newest is not None
+        network = self.recogniser(self.new_set, self.characters).network()
+        name = config.model.arch if config.model.config is None else Path(config.model.config).stem
+        export.write(newest, network, self.output / "inference", name, self.characters, self.size)
+        print(f"checkpoint: {newest.path}  (paddle.load, or Global.pretrained_model of PaddleOCR's trainer)")
+        print(
+            f"inference:  {self.output / 'inference'}  (model_dir of PaddleOCR's and PaddleX's TextRecognition)"
+        )
+        print(f"logs:       visualdl --logdir {self.output / 'vdl'} --language en")
+
+    def recogniser(self, data: DataSet, characters: list[str]) -> Packaged | Checkout:
+        """Return the recogniser for a dictionary: the package's, or one of the user's checkout."""
+        model = self.config.model
+        if model.checkout is None or model.config is None:
+            return Packaged(model.arch, len(characters))
+        return Checkout.open(
+            Path(model.checkout),
+            Path(model.config),
+            data.dictionary,
+            characters,
+            use_space_char=self.config.data.use_space_char,
+        )
+
+    def fit(
+        self,
+        part: str,
+        data: DataSet,
+        characters: list[str],
+        old: list[str],
+        epochs: int,
+        source: str | None = None,
+        by_character: bool = False,
+    ) -> None:
+        """Train one of the runs, or what is left of it."""
+        config = self.config
+        for seed in (random.seed, np.random.seed, paddle.seed):
+            seed(config.train.seed)
+        recogniser = self.recogniser(data, characters)
+        train, val = (
+            TextLines(
+                file,
+                characters,
+                self.size,
+                root=None if config.data.root is None else Path(config.data.root),
+                max_length=self.max_length,
+                limit=config.data.limit if number == 0 else None,
+                augment=number == 0,
+                encode=recogniser.encoder(),
+            )
+            for number, file in enumerate((data.train, data.val))
+        )
+        model = recogniser.model()
+        steps = epochs * -(-len(train) // config.train.batch_size)
+        warmup = max(1, int(WARMUP_SHARE * steps))
+        rate = paddle.optimizer.lr.LinearWarmup(
+            paddle.optimizer.lr.CosineAnnealingDecay(config.train.lr, max(1, steps - warmup)),
+            warmup,
+            0.0,
+            config.train.lr,
+        )
+        optimizer = paddle.optimizer.AdamW(rate, parameters=model.parameters(), weight_decay=1e-2)
+        known = {place for place, character in enumerate(characters, 1) if character in old}
+        model.prepare(optimizer, recogniser.loss(), LineAccuracy(() if part == "old" else known))
+        run_dir = str(self.output / part)
+        head = None
+        if by_character:
+            head = HeadTransplant(recogniser.head, old, characters, layout=recogniser.layout, new_rows="zero")
+        model.fit(
+            train,
+            val,
+            epochs=epochs,
+            batch_size=config.train.batch_size,
+            verbose=1,
+            callbacks=[
+                WarmStartCallback(
+                    source,
+                    run_dir=run_dir,
+                    resume_from="latest",
+                    head=head,
+                    # PaddleX writes its safetensors as torch would.
+                    convert="torch" if str(source).endswith(".safetensors") else None,
+                ),
+                *(self._warm(recogniser.head) if source is not None else []),
+                PeriodicCheckpoint(
+                    run_dir,
+                    keep=KeepLatest(1) | KeepBest("acc"),
+                    metadata={"labels": characters, "data": str(data.train), "config": asdict(config)},
+                ),
+                WarmVisualDL(str(self.output / "vdl" / part), log_freq=5),
+                FirstLook(val, self.output / part / "start.json"),
+            ],
+        )
+
+    def _warm(self, head: str) -> list[Any]:
+        """Return the callbacks of a warm start. A last layer alone may learn fast: nothing it knows can be lost yet."""
+        last = rf"^{head}\."
+        stages = {
+            "staged": [Stage(0, last, lr_factor=5.0), Stage(1, ".*", rewarm_steps=10)],
+            "head": [Stage(0, last, lr_factor=5.0)],
+            "all": [Stage(0, ".*")],
+        }
+        return [
+            WarmLRScaler(self.config.train.warm_factor),
+            StagedUnfreeze(stages[self.config.train.unfreeze]),
+        ]
+
+    def compare(self, arms: dict[str, str], old_known: bool) -> None:
+        """Print how the runs went, epoch by epoch."""
+        kinds = {
+            "acc": "all lines",
+            "old_acc": "lines of old characters",
+            "new_acc": "lines with new characters",
+        }
+        for metric, lines in kinds.items() if old_known else [("acc", "all lines")]:
+            columns = {
+                f"{arm}{' (1 - edit distance)' if what == 'edit' else ''}": by_epoch(
+                    self.output / "vdl" / part, f"eval/{metric.replace('acc', what)}"
+                )
+                for what in ("acc", "edit")
+                for arm, part in arms.items()
+            }
+            starts = {
+                arm: json.loads((self.output / part / "start.json").read_text())[metric]
+                for arm, part in arms.items()
+            }
+            show(f"{lines}: read exactly, after each epoch", columns, TARGET, starts)
+
+
+def main() -> None:
+    """Run the recipe with the command line's overrides."""
+    command_line.run(
+        RecipeConfig, Path(__file__).with_name("config.yaml"), lambda config: Recipe(config).run()
+    )
+
+
+if __name__ == "__main__":
+    main()
