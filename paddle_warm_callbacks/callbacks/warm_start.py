@@ -236,8 +236,7 @@ def _in_words(source: Any) -> str | None:
 
 
 def _labels_of(source: Source) -> Sequence[str]:
-    labels = (source.checkpoint.manifest.metadata if source.checkpoint is not None else {}).get("labels")
-    if not isinstance(labels, (list, tuple)):
+    if source.labels is None:
         raise InvalidArgumentError(
             "the old labels are not known",
             where="HeadTransplant(old_labels)",
@@ -245,7 +244,7 @@ def _labels_of(source: Source) -> Sequence[str]:
             expected="the labels the source was trained on, in its order",
             remedy='pass old_labels=[…], or save with PeriodicCheckpoint(metadata={"labels": […]})',
         )
-    return list(labels)
+    return source.labels
 
 
 def _written_elsewhere(source: Source) -> tuple[str, ...]:

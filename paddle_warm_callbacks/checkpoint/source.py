@@ -51,6 +51,12 @@ class Source:
     generated_names: bool = False
 
     @property
+    def labels(self) -> list[str] | None:
+        """The labels of the head, in its order, as the checkpoint's metadata has them; None if it does not say."""
+        found = None if self.checkpoint is None else self.checkpoint.manifest.metadata.get("labels")
+        return list(found) if isinstance(found, (list, tuple)) else None
+
+    @property
     def ancestry(self) -> list[dict[str, str | None]]:
         """What weights that start from these come from: this source, then what it comes from, to the root."""
         carried = () if self.checkpoint is None else self.checkpoint.manifest.metadata.get("ancestry", ())

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 import numpy as np
 
+from paddle_warm_callbacks.checkpoint.numbers import Array, dtype_of, exact, is_float, rounded
 from paddle_warm_callbacks.checkpoint.source import open_source
-from paddle_warm_callbacks.cli.numbers import Array, dtype_of, exact, is_float, rounded
 from paddle_warm_callbacks.cli.output import bytes_text, say
 from paddle_warm_callbacks.cli.writing import check_target, write_weights
 from paddle_warm_callbacks.errors import InvalidArgumentError

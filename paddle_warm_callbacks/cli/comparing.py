@@ -10,8 +10,8 @@ import click
 import numpy as np
 
 from paddle_warm_callbacks.checkpoint import jsonvalue
+from paddle_warm_callbacks.checkpoint.numbers import Array, dtype_of, exact
 from paddle_warm_callbacks.checkpoint.source import Source, open_source
-from paddle_warm_callbacks.cli.numbers import Array, dtype_of, exact
 from paddle_warm_callbacks.cli.output import print_json, print_table, say, shape_text
 
 # In the order they are shown in.

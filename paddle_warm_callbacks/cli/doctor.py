@@ -10,7 +10,10 @@ import click
 
 from paddle_warm_callbacks.cli.examining import Examined, Part, examine
 from paddle_warm_callbacks.cli.output import bytes_text, print_json, say
+from paddle_warm_callbacks.cli.repairing import name_table, repaired
+from paddle_warm_callbacks.cli.writing import check_target, write_weights
 from paddle_warm_callbacks.errors import SourceError, UnsafeFileError
+from paddle_warm_callbacks.plan.families import family_of
 from paddle_warm_callbacks.plan.matching import KNOWN_PREFIXES
 
 _MOST_KEYS = 8
@@ -28,15 +31,25 @@ _OTHER_KINDS = {
 
 @click.command()
 @click.argument("file")
+@click.option("--repair", metavar="OUT", help="Write what can be made of it to OUT: weights by plain names.")
+@click.option("--names", metavar="FILE", help="Of --repair: a .pdparams with the table of generated names.")
+@click.option("--force", is_flag=True, help="Of --repair: replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def doctor(context: click.Context, file: str, as_json: bool) -> None:
+def doctor(
+    context: click.Context, file: str, repair: str | None, names: str | None, force: bool, as_json: bool
+) -> None:
     """Examine FILE: is it safe, is it whole, what is in it, and what to do next.
 
-    FILE is a .pdparams, .pdopt or .safetensors file, from anyone: nothing in it is executed.
+    FILE is a .pdparams, .pdopt or .safetensors file, from anyone: nothing in it is executed. With --repair weights are
+    written anew: the nested part alone, without what is no tensor, without prefixes that every name has, and, with
+    --names, by structured names instead of generated ones. FILE is left as it is.
 
     Exit code 1: it is unsafe, damaged, without a tensor, or has numbers that are not finite.
     """
+    if repair is None and (names is not None or force):
+        raise click.UsageError("--names and --force belong to --repair")
+    out = None if repair is None else check_target(repair, force=force)
     path = Path(file).expanduser()
     if not path.is_file():
         raise SourceError(
@@ -58,7 +71,21 @@ def doctor(context: click.Context, file: str, as_json: bool) -> None:
         context.exit(1)
     advice = list(_advice(examined, file))
     not_finite = examined.not_finite
-    if as_json:
+    if out is not None:
+        mended = repaired(examined, None if names is None else name_table(Path(names).expanduser()))
+        size = write_weights(out, mended.tensors)
+        if as_json:
+            done = {"done": mended.done, "left": mended.left}
+            print_json(
+                {"file": file, "repaired": repair, "tensors": len(mended.tensors), "size": size, **done}
+            )
+        else:
+            for sentence in mended.done or ["nothing had to be mended: the weights are written as they are"]:
+                say(f"done:     {sentence}")
+            for sentence in mended.left:
+                say(f"left:     {sentence}")
+            say(f"{len(mended.tensors)} tensors of {file} -> {repair}, {bytes_text(size)}")
+    elif as_json:
         print_json(
             {"file": file, "readable": True, **_json(examined), "not_finite": not_finite, "next": advice}
         )
@@ -83,13 +110,29 @@ def _advice(examined: Examined, file: str) -> Iterator[str]:
     if 2 * largest.generated > len(largest.tensors):
         yield (
             "its keys are names that Paddle generated, not structured ones such as fc.weight: no network finds them. "
-            "Save network.state_dict() in the script that made it"
+            "Save network.state_dict() in the script that made it; or, with a .pdparams of the same process, "
+            "--repair OUT --names FILE"
         )
         return
     argument = f", part={largest.path!r}" if largest.path else ""
     if largest.path:
         yield f"its weights are nested: name their part, part={largest.path!r}"
     yield from _of_prefixes(largest)
+    family = family_of({name: array.shape for name, array in largest.tensors.items()})
+    if family.convert is not None:
+        argument += f", convert={family.convert!r}"
+        yield f"its names are not Paddle's: convert={family.convert!r} makes them so"
+    if family.arch is not None:
+        options = f"--arch {family.arch}"
+        options += f" --classes {family.classes}" if family.classes is not None else ""
+        options += f" --part {largest.path}" if largest.path else ""
+        options += f" --convert {family.convert}" if family.convert is not None else ""
+        yield (
+            f"names and shapes are those of {family.arch}: `paddle-warm match {file} {options}` shows what would be "
+            "loaded"
+        )
+    else:
+        yield f"`paddle-warm match {file} --network module:function` shows what of it would be loaded into your network"
     yield f"start from it: WarmStartCallback({file!r}{argument})"
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from paddle_warm_callbacks.checkpoint.numbers import Array, dtype_of, exact, is_float
 from paddle_warm_callbacks.checkpoint.pdparams import NAME_TABLE, read_pdparams
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
-from paddle_warm_callbacks.cli.numbers import Array, dtype_of, exact, is_float
 from paddle_warm_callbacks.plan.matching import KNOWN_PREFIXES
 
 # What Paddle counts up in a process: linear_0.w_0, batch_norm2d_3.b_0_moment1_0, fc_0.w_0_fp32_master_0_moment1_0.
 _GENERATED = re.compile(r"\w+_\d+\.[wb]_\d+\w*")
-_OTHER_PREFIXES = ("Teacher.", "_orig_mod.", "ema.")
+OTHER_PREFIXES = ("Teacher.", "_orig_mod.", "ema.")
 # What only an optimizer's state has.
 _OPTIMIZER_KEYS = frozenset({"LR_Scheduler", "master_weights"})
 
@@ -40,7 +40,7 @@ class Part:
         """Prefix to the number of names that begin with it, of those that trainers and wrappers add."""
         counts = {
             prefix: sum(name.startswith(prefix) for name in self.tensors)
-            for prefix in (*KNOWN_PREFIXES, *_OTHER_PREFIXES)
+            for prefix in (*KNOWN_PREFIXES, *OTHER_PREFIXES)
         }
         return {prefix: count for prefix, count in counts.items() if count}
 

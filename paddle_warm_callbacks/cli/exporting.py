@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from paddle_warm_callbacks.checkpoint.numbers import cast
 from paddle_warm_callbacks.checkpoint.source import open_source
-from paddle_warm_callbacks.cli.numbers import cast
 from paddle_warm_callbacks.cli.output import bytes_text, say
 from paddle_warm_callbacks.cli.writing import check_target, write_weights
 

@@ -19,11 +19,14 @@ COMMANDS = {
     "show": ("showing", "Show what is in a checkpoint, or in the newest of a run."),
     "verify": ("verifying", "Compare every file and tensor of a checkpoint with its digest."),
     "diff": ("comparing", "Compare the weights of A and B, tensor by tensor."),
+    "match": ("matching", "Show what of SOURCE would be loaded into a network, before any training."),
+    "transplant": ("transplanting", "Write the weights of SOURCE to OUT with a head for other labels."),
     "export": ("exporting", "Write the weights of SOURCE to OUT, a .pdparams or .safetensors file."),
     "average": ("averaging", "Write the mean of the weights of several SOURCES."),
     "prune": ("pruning", "Delete the checkpoints of RUN that a policy does not keep."),
     "registry": ("registering", "Look into, and publish to, a registry of models."),
     "doctor": ("doctor", "Examine FILE: is it safe, is it whole, what is in it, and what to do next."),
+    "plan": ("planning", "Show what a configuration comes to: the start, the stages, the learning rates."),
     "dashboard": ("dashboard", "Start VisualDL on the logs in DIRECTORY, or below it."),
 }
 

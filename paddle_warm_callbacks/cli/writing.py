@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from paddle_warm_callbacks.checkpoint import durable
+from paddle_warm_callbacks.checkpoint.numbers import Array
 from paddle_warm_callbacks.checkpoint.pdparams import write_pdparams
-from paddle_warm_callbacks.cli.numbers import Array
 from paddle_warm_callbacks.errors import InvalidArgumentError
 
 _SAFETENSORS = {

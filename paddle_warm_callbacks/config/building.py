@@ -25,7 +25,8 @@ from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
 from paddle_warm_callbacks.hapi.pretrained import PREFIX
-from paddle_warm_callbacks.plan.stages import FineTune, Stage
+from paddle_warm_callbacks.plan.lr import ScalerSettings
+from paddle_warm_callbacks.plan.stages import FineTune, Stage, StagePlan
 from paddle_warm_callbacks.plan.transplant import HeadTransplant
 
 
@@ -40,6 +41,8 @@ class Setup:
         optimizer: Of the section ``optimizer``, over all parameters of the network; None without that section.
         plain: The settings as plain values, as each checkpoint's metadata has them: what comes from the environment is
             in them as ``${oc.env:…}``.
+        stages: Those of ``StagedUnfreeze``; one that trains everything where there are none.
+        scaling: What ``WarmLRScaler`` does; nothing where there is none.
     """
 
     config: Config
@@ -47,6 +50,8 @@ class Setup:
     network: Any
     optimizer: Any
     plain: dict[str, Any]
+    stages: StagePlan
+    scaling: ScalerSettings
 
 
 def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = None) -> Setup:
@@ -85,15 +90,18 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
     stages, groups = _stages(values.unfreeze, network, origin)
     plain = {**loaded.plain, "training": {**loaded.plain["training"], "run_dir": training.run_dir}}
     callbacks: list[Any] = [_start(values, head, origin), ConfigRecord(plain)]
+    scaling = ScalerSettings()
     if values.lr is not None or groups:
-        callbacks.append(_scaler(values, groups, origin))
+        scaling = _scaling(values, groups, origin)
+        callbacks.append(_scaler(values, scaling, origin))
     if values.unfreeze is not None:
         callbacks.append(_unfreeze(values.unfreeze, stages, origin))
     if values.checkpoints is not None:
         callbacks.append(_checkpoints(values, head, plain, origin))
     if values.visualdl is not None:
         callbacks.append(_visualdl(values, plain, origin))
-    return Setup(values, callbacks, network, optimizer, plain)
+    plan = StagePlan(stages or [Stage(0, ".*")])
+    return Setup(values, callbacks, network, optimizer, plain, plan, scaling)
 
 
 def _run_name(loaded: Loaded[Config]) -> str:
@@ -218,15 +226,21 @@ def _unfreeze(unfreeze: UnfreezeConfig, stages: Sequence[Stage], origin: Origin)
         )
 
 
-def _scaler(config: Config, groups: Mapping[str, float], origin: Origin) -> WarmLRScaler:
+def _scaling(config: Config, groups: Mapping[str, float], origin: Origin) -> ScalerSettings:
     with _located(origin, "lr"):
         if config.lr is None:  # fine_tune alone: its groups, at the optimizer's own rate
-            return WarmLRScaler(1.0, groups=groups)
+            return ScalerSettings(groups=tuple(groups.items()))
+        own = groups or config.lr.groups
+        return ScalerSettings(config.lr.factor, config.lr.warmup_steps, groups=tuple(own.items()))
+
+
+def _scaler(config: Config, scaling: ScalerSettings, origin: Origin) -> WarmLRScaler:
+    with _located(origin, "lr"):
         return WarmLRScaler(
-            config.lr.factor,
-            warmup_steps=config.lr.warmup_steps,
-            groups=groups or config.lr.groups or None,
-            on_resume=config.lr.on_resume,
+            scaling.factor,
+            warmup_steps=scaling.warmup_steps,
+            groups=dict(scaling.groups) or None,
+            on_resume="keep" if config.lr is None else config.lr.on_resume,
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from paddle.optimizer.lr import LRScheduler
+from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -37,6 +37,19 @@ def refuse_unsupported(optimizer: Any) -> None:
             expected="parameters=network.parameters()",
             remedy='give factors instead: WarmLRScaler(groups={"backbone": 0.1, "fc": 1.0})',
         )
+
+
+def scheduled_rates(optimizer: Any) -> Iterator[float]:
+    """Yield the rate of each step, as a schedule that is stepped after every batch gives it; it is used up by that.
+
+    What follows a metric stays as it is: nothing is known of the metric.
+    """
+    schedule = optimizer._learning_rate
+    moves = isinstance(schedule, LRScheduler) and not isinstance(schedule, ReduceOnPlateau)
+    while True:
+        yield float(optimizer.get_lr())
+        if moves:
+            schedule.step()
 
 
 class ParameterFactors:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddle_warm_callbacks.checkpoint.rows import transplanted
 from paddle_warm_callbacks.errors import CoverageError, SourceError
 from paddle_warm_callbacks.hapi import optimizer_state
 from paddle_warm_callbacks.plan import generated_names
 from paddle_warm_callbacks.plan.conversions import CONVERSIONS, Conversion
 from paddle_warm_callbacks.plan.matching import Load, MatchPlan, TensorSpec, match
 from paddle_warm_callbacks.plan.report import RestoreReport
-from paddle_warm_callbacks.plan.transplant import HeadTransplant, RowMap, head_tensors, row_map
+from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, row_map
 
 
 def warm_start(
@@ -164,23 +165,6 @@ def transplant_moments(
         moved[name, kind] = array  # a power of beta belongs to all rows
     restored, _ = optimizer_state.restore(network, optimizer, moved)
     return restored
-
-
-def transplanted(
-    target: np.ndarray[Any, Any], source: np.ndarray[Any, Any], rows: RowMap, new_rows: str
-) -> np.ndarray[Any, Any]:
-    """Return ``target`` with the rows of ``rows`` copied from ``source``, and new ones filled as ``new_rows`` says."""
-    filled = np.moveaxis(target.copy(), rows.axis, 0)
-    old = np.moveaxis(source, rows.axis, 0)
-    for index, origin in rows.pairs:
-        filled[index] = old[origin]
-    for index, peers in zip(rows.new, rows.peers):
-        if new_rows == "zero":
-            filled[index] = 0
-        elif new_rows == "mean" and peers:
-            mean = _as_float(old[list(peers)]).mean(axis=0)
-            filled[index] = _converted(mean, "bfloat16") if filled.dtype == np.uint16 else mean
-    return np.ascontiguousarray(np.moveaxis(filled, 0, rows.axis))
 
 
 def _cast_notes(plan: MatchPlan) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ import paddle
 import pytest
 
 from paddle_warm_callbacks.checkpoint import durable
+from paddle_warm_callbacks.checkpoint.numbers import exact, rounded
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.cli.numbers import exact, rounded
 from tests.checkpoint.samples import contents, entries, same
 from tests.cli.typed import bfloat16, flip_a_bit, make_mirror, make_run, typed, typed_json, write_weights
 

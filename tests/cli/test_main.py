@@ -74,6 +74,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         (["prune", "run", "--keep-latest", "1"], {"paddle"}),
         (["registry", "--root", "models", "push", "run", "defects"], {"paddle"}),
         (["doctor", "net.pdparams"], {"paddle"}),
+        (["doctor", "net.pdparams", "--repair", "out.pdparams"], {"paddle"}),
+        (["transplant", "run", "out.pdparams", "--head", "fc", "--new-labels", "labels.txt"], {"paddle"}),
+        (["match", "--help"], {"paddle"}),
+        (["plan", "--help"], {"paddle", "omegaconf"}),
         (["dashboard", "log", "--print"], {"paddle", "visualdl"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -83,6 +87,7 @@ def test_no_command_that_looks_at_files_imports_paddle(
 ) -> None:
     make_run(tmp_path / "run")
     write_weights(tmp_path / "net.pdparams", w=np.zeros(2))
+    (tmp_path / "labels.txt").write_text("b\nc\n", encoding="utf-8")
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "vdlrecords.1.log").touch()
     script = (
@@ -100,7 +105,8 @@ def test_no_command_that_looks_at_files_imports_paddle(
 def test_the_overview_names_every_command_in_its_own_words() -> None:
     overview = " ".join(typed("--help").stdout.split())
     assert list(COMMANDS) == [
-        *("ls", "show", "verify", "diff", "export", "average", "prune", "registry", "doctor", "dashboard")
+        *("ls", "show", "verify", "diff", "match", "transplant", "export", "average", "prune", "registry"),
+        *("doctor", "plan", "dashboard"),
     ]
     for name, (_, line) in COMMANDS.items():
         command = main.get_command(main.make_context("x", ["prove"]), name)

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from paddle_warm_callbacks.plan.transplant.head import HeadTransplant
 from paddle_warm_callbacks.plan.transplant.layouts import LAYOUTS, HeadLayout, HeadTensor
-from paddle_warm_callbacks.plan.transplant.rows import RowMap, head_tensors, row_map
+from paddle_warm_callbacks.plan.transplant.rows import RowMap, head_tensors, resized, row_map
 
-__all__ = ["LAYOUTS", "HeadLayout", "HeadTensor", "HeadTransplant", "RowMap", "head_tensors", "row_map"]
+__all__ = [
+    "LAYOUTS",
+    "HeadLayout",
+    "HeadTensor",
+    "HeadTransplant",
+    "RowMap",
+    "head_tensors",
+    "resized",
+    "row_map",
+]

@@ -64,14 +64,7 @@ def row_map(
     Raises:
         InvalidArgumentError: The labels do not fit a shape, or the two shapes differ in more than their labels.
     """
-    prefix = f"{transplant.key}." if transplant.key else ""
-    kind = next((kind for kind in transplant.head_layout.tensors if _is(kind, prefix, target)), None)
-    if kind is None:
-        raise InvalidArgumentError(
-            "not a tensor of the head",
-            where=target,
-            expected=f"one of layout {transplant.layout!r} under {prefix!r}",
-        )
+    kind = _kind(transplant, target)
     origins = transplant.origins()
     old_labels = transplant.old_labels or ()
     _check_other_axes(target, kind.axis, target_shape, source_shape)
@@ -103,6 +96,37 @@ def row_map(
         tuple(row for row, _ in fresh),
         tuple(peers for _, peers in fresh),
     )
+
+
+def resized(transplant: HeadTransplant, name: str, source_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that one head tensor of the source has with the new labels: what the target's would be.
+
+    Args:
+        transplant: With ``old_labels`` known.
+        name: One of `head_tensors`.
+        source_shape: Its shape in the source.
+
+    Raises:
+        InvalidArgumentError: The old labels do not fit the shape.
+    """
+    kind = _kind(transplant, name)
+    old_labels = transplant.old_labels or ()
+    slots = len(_divide(kind, len(old_labels), name, "old_labels", source_shape).labels[0])
+    shape = list(source_shape)
+    shape[kind.axis] += slots * (len(transplant.new_labels) - len(old_labels))
+    return tuple(shape)
+
+
+def _kind(transplant: HeadTransplant, name: str) -> HeadTensor:
+    prefix = f"{transplant.key}." if transplant.key else ""
+    kind = next((kind for kind in transplant.head_layout.tensors if _is(kind, prefix, name)), None)
+    if kind is None:
+        raise InvalidArgumentError(
+            "not a tensor of the head",
+            where=name,
+            expected=f"one of layout {transplant.layout!r} under {prefix!r}",
+        )
+    return kind
 
 
 def _is(kind: HeadTensor, prefix: str, name: str) -> bool:
