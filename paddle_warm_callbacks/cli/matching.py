@@ -86,11 +86,14 @@ def match(
             classes = len(plan.new_labels)
     layer = _build(arch, classes) if arch is not None else open_network(str(network))
     # Imports Paddle, as does what builds the network.
-    from paddle_warm_callbacks.hapi.warm_start import warm_start
+    from paddle_warm_callbacks.hapi.warm_start import under_structured_names, warm_start
 
+    tensors = opened.tensors
+    if opened.generated_names:
+        tensors = under_structured_names(layer, tensors, opened.description)
     report = warm_start(
         layer,
-        opened.tensors,
+        tensors,
         description=opened.description,
         head=plan,
         include=include or None,
