@@ -103,6 +103,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.layout: TensorLayout | None = None
         self.finished = False
         self.stopping = False
+        self._stop_asked = False
         self.train_loader = fit_locals["train_loader"]
         self.epochs = int(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
@@ -243,13 +244,31 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             if self._finished():
                 yield from self._nothing_left()
             else:
-                yield from range(self.progress.epoch, epochs)
+                for epoch in range(self.progress.epoch, epochs):
+                    yield epoch
+                    if self._stop_asked:
+                        break
+            self._unmute()
+            self.model.stop_training = self.model.stop_training or self._stop_asked
+            self._close_if_the_end_fails()
             completed = True
         finally:
-            self._unmute()
-            if not (completed or self.model.stop_training):
+            if not completed:
+                self._unmute()
                 self._interrupt()
                 self._close()
+
+    def _take_over_stop(self) -> None:
+        """Have the epoch numbers end, rather than fit break out of them: an iterator left early means an exception."""
+        if self.model.stop_training:
+            self.model.stop_training = False
+            self._stop_asked = True
+
+    def _close_if_the_end_fails(self) -> None:
+        """Have an exception in someone's ``on_train_end``, which keeps it from us, close too."""
+        cbks = self._cbks()
+        if cbks is not None:
+            cbks.callbacks = _Attended(cbks.callbacks, self._close)
 
     def _interrupt(self) -> None:
         """Tell our callbacks, once, of an exception that is ending fit between two steps."""
@@ -269,6 +288,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         # fit would end in UnboundLocalError over its local `logs` if its loop never ran: give it one pass in which no
         # callback hears anything and neither loader is asked for a batch.
         self._mute()
+        self._take_over_stop()
         yield self.epochs - 1
 
     def _mute(self) -> None:
@@ -308,6 +328,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 self._in_step = False
                 if self.stopping:
                     self._mute()
+                    self._take_over_stop()
                     return
             ended = True
         except GeneratorExit:
@@ -379,12 +400,14 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self._evaluating = self.evaluation_follows(epoch)
         if not self._evaluating:
             self._complete_epoch(None)
+            self._take_over_stop()
 
     def on_eval_end(self, logs: Any = None) -> None:
         """Complete the epoch that this evaluation belongs to."""
         if self._evaluating:
             self._evaluating = False
             self._complete_epoch(self._own(logs))
+            self._take_over_stop()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Tell our callbacks the normal end, and undo."""
@@ -440,6 +463,23 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             callback.loop = None
         if first is not None and not already_failing:
             raise first
+
+
+class _Attended(list):  # type: ignore[type-arg]  # of callbacks, which are untyped
+    """A list that calls ``abandoned`` when someone who iterates it is stopped by an exception."""
+
+    def __init__(self, items: list[Any], abandoned: Callable[[], None]) -> None:
+        super().__init__(items)
+        self._abandoned = abandoned
+
+    def __iter__(self) -> Iterator[Any]:
+        whole = False
+        try:
+            yield from super().__iter__()
+            whole = True
+        finally:
+            if not whole:
+                self._abandoned()
 
 
 def _calling_fit() -> tuple[Any, Any, dict[str, Any]] | None:

@@ -130,6 +130,56 @@ def test_an_exception_in_a_step_closes_before_it_is_caught(error: type[BaseExcep
     assert gate.armed_names() == []
 
 
+HOOKS = (
+    *("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"),
+    *("on_eval_begin", "on_eval_batch_begin", "on_eval_batch_end", "on_eval_end", "on_train_end"),
+)
+
+
+@pytest.mark.parametrize("stopped", ["not", "here", "by an earlier fit"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_exception_in_any_hook_of_anyone_closes_before_it_is_caught(hook: str, stopped: str) -> None:
+    class Failing(paddle.callbacks.Callback):  # type: ignore[misc]
+        pass
+
+    def fail(self: Any, *_: Any) -> None:
+        if stopped == "here":
+            self.model.stop_training = True
+        raise RuntimeError
+
+    setattr(Failing, hook, fail)
+    callback, model = StartAt(), linear_model()
+    model.stop_training = stopped == "by an earlier fit"  # fit never resets it
+    with pytest.raises(RuntimeError) as caught:  # kept, and its frames with it, as a notebook keeps the last one
+        fit(model, Failing(), callback, eval_data=Points())
+    assert caught.traceback
+    assert callback.events[-1][0] == "closed"
+    assert [event for event, *_ in callback.events].count("closed") == 1
+    assert callback.loop is None
+    assert gate.armed_names() == []
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_stop_training_ends_fit_after_the_epoch_and_stays_set_as_without_us(evaluated: bool) -> None:
+    class Stopping(paddle.callbacks.Callback):  # type: ignore[misc]
+        at_end: bool | None = None
+
+        def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+            self.model.stop_training = True
+
+        def on_train_end(self, logs: Any = None) -> None:
+            self.at_end = self.model.stop_training
+
+    options = {"eval_data": Points()} if evaluated else {}
+    control, ours, stopping, model = Recorder(), Recorder(), Stopping(), linear_model()
+    fit(linear_model(), control, Stopping(), **options)
+    callback = StartAt()
+    fit(model, ours, stopping, callback, **options)
+    assert ours.heard == control.heard
+    assert stopping.at_end is model.stop_training is True
+    assert callback.events[-2:] == [("ended", 1, 0, STEPS), ("closed", 1, 0, STEPS)]
+
+
 def test_an_exception_before_training_leaves_nothing_armed() -> None:
     class Failing(paddle.callbacks.Callback):  # type: ignore[misc]
         def on_train_begin(self, logs: Any = None) -> None:
