@@ -16,7 +16,7 @@ from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import parallel, proof, training_state
+from paddle_warm_callbacks.hapi import optimizer_state, parallel, proof, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.hold_back import HoldBack
@@ -128,6 +128,15 @@ class PeriodicCheckpoint(FitCallback):
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
         parallel.refuse_many_ranks("PeriodicCheckpoint")
+        optimizer_state.refuse_unknown(loop.optimizer)
+        strangers = loop.trained.strangers(loop.optimizer)
+        if strangers:
+            logger.warning(
+                "PeriodicCheckpoint: %d parameters of the optimizer are in neither the network nor its loss, and are "
+                "not saved: %s",
+                len(strangers),
+                ", ".join(strangers[:5]),
+            )
         self._lock = self._store.lock()
         self._started = time.monotonic()
         self._last: SaveMoment | None = None

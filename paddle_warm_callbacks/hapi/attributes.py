@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import paddle
+from paddle.io import Sampler
+from paddle.metric import Metric
+from paddle.optimizer.lr import LRScheduler
 
 from paddle_warm_callbacks.checkpoint import jsonvalue
 
+# Attributes whose values are generated anew in each process; never to be carried over.
+GENERATED = ("_var_name",)
+
 _GENERATOR = "__generator__"
 _TENSOR = "__tensor__"
+_OBJECT = "__object__"
+# Objects within others whose attributes are what a run has counted.
+_COUNTING = (Sampler, Metric, LRScheduler)
 
 
 def capture(target: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the attributes of ``target`` that are plain values, arrays, tensors, containers, or random generators.
+    """Return the attributes of ``target`` that are plain values, arrays, tensors, random generators, or containers.
+
+    Samplers, metrics and learning-rate schedules among them, in containers too, are captured as ``target`` itself is.
 
     Args:
         target: Any object; None, or one without a ``__dict__``, gives an empty dictionary.
@@ -31,19 +43,11 @@ def capture(target: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def capture_mapping(values: Mapping[str, Any], skip: tuple[str, ...] = ()) -> dict[str, Any]:
     """Do for a dictionary's items what :func:`capture` does for an object's attributes."""
-    captured: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in skip:
-            continue
-        try:
-            captured[name] = jsonvalue.encode(_tagged(value))
-        except jsonvalue.NotEncodable:
-            continue
-    return captured
+    return _captured(values, skip, ())
 
 
 def restore(target: Any, captured: Mapping[str, Any]) -> None:
-    """Set the attributes that :func:`capture` returned; generators are put back in place, keeping their identity."""
+    """Set the attributes that :func:`capture` returned; what is an object there is changed in place."""
     if captured:
         restore_mapping(vars(target), captured)
 
@@ -51,30 +55,63 @@ def restore(target: Any, captured: Mapping[str, Any]) -> None:
 def restore_mapping(values: dict[str, Any], captured: Mapping[str, Any]) -> None:
     """Do for a dictionary's items what :func:`restore` does for an object's attributes."""
     for name, encoded in captured.items():
-        value = jsonvalue.decode(encoded)
-        if isinstance(value, dict) and _GENERATOR in value:
-            _restore_generator(values[name], value[_GENERATOR])
-        elif isinstance(value, dict) and _TENSOR in value:
-            values[name] = paddle.to_tensor(value[_TENSOR])
-        else:
-            values[name] = value
+        values[name] = _restored(values.get(name), jsonvalue.decode(encoded))
 
 
 def kind_name(value: Any) -> str:
     """Return the name of an object's class; of nested learning-rate schedules all: ``LinearWarmup(CosineDecay)``."""
-    nested = [
-        kind_name(inner)
-        for inner in vars(value).values()
-        if isinstance(inner, paddle.optimizer.lr.LRScheduler)
-    ]
+    nested = [kind_name(inner) for inner in vars(value).values() if isinstance(inner, LRScheduler)]
     return type(value).__name__ + (f"({', '.join(nested)})" if nested else "")
 
 
-def _tagged(value: Any) -> Any:
+def _captured(values: Mapping[str, Any], skip: tuple[str, ...], within: tuple[int, ...]) -> dict[str, Any]:
+    captured: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in skip:
+            continue
+        try:
+            captured[name] = jsonvalue.encode(_tagged(value, within))
+        except jsonvalue.NotEncodable:
+            continue
+    return captured
+
+
+def _tagged(value: Any, within: tuple[int, ...]) -> Any:
+    """Return ``value`` with what has no JSON form, tensors, generators and objects that count, made into tags."""
     state = _generator_state(value)
     if state is not None:
         return {_GENERATOR: state}
-    return {_TENSOR: value.numpy()} if isinstance(value, paddle.Tensor) else value
+    if isinstance(value, paddle.Tensor):
+        return {_TENSOR: value.numpy()}
+    if not isinstance(value, (*_COUNTING, list, tuple, dict)):
+        return value
+    if id(value) in within:
+        raise jsonvalue.NotEncodable("$", type(value), "a value holds itself")
+    within = (*within, id(value))
+    if isinstance(value, _COUNTING):
+        return {_OBJECT: _captured(vars(value), GENERATED, within)}
+    if type(value) is dict:
+        return {key: _tagged(item, within) for key, item in value.items()}
+    return type(value)(_tagged(item, within) for item in value) if type(value) in (list, tuple) else value
+
+
+def _restored(live: Any, value: Any) -> Any:
+    """Return ``value``, its tags resolved: generators and objects are those of ``live``, put where they were."""
+    if type(value) is dict and _GENERATOR in value:
+        _restore_generator(live, value[_GENERATOR])
+        return live
+    if type(value) is dict and _TENSOR in value:
+        return paddle.to_tensor(value[_TENSOR])
+    if type(value) is dict and _OBJECT in value:
+        restore(live, value[_OBJECT])
+        return live
+    if type(value) is dict:
+        held = live if isinstance(live, dict) else {}
+        return {key: _restored(held.get(key), item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        items = live if isinstance(live, (list, tuple)) else ()
+        return type(value)(_restored(one, item) for item, one in zip_longest(value, items[: len(value)]))
+    return value
 
 
 def _generator_state(value: Any) -> Any:

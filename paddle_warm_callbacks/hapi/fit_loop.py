@@ -26,6 +26,7 @@ from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import gate, rng
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
+from paddle_warm_callbacks.hapi.trained import Trained
 from paddle_warm_callbacks.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ Listener = Any
 
 _NO_MORE = object()
 # What a seed is derived for, where Paddle's own generator cannot be saved.
-_EPOCH, _STEP = 0, 1
+_EPOCH, _STEP, _REST_OF_EPOCH = 0, 1, 2
 
 
 class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
@@ -61,6 +62,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     Attributes:
         model: The ``paddle.Model`` being fitted.
         network: Its Layer, never the DataParallel around it.
+        trained: The network, and its loss where that is a Layer: whose parameters the optimizer updates.
         optimizer: Its optimizer.
         progress: The position of the next step; kept by the loop, set by a resume.
         epochs: Number of epochs fit will have run in the end, as fit computed it (``num_iters`` included).
@@ -91,6 +93,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         super().__init__()
         self.model = model
         self.network = model.network
+        self.trained = Trained(model)
         self.optimizer = model._optimizer
         self.progress = Progress()
         self.report: RestoreReport | None = None
@@ -312,16 +315,15 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         first = self.progress.step_in_epoch
         if self._no_iters_left:  # what is left of this epoch is its end, and its evaluation
             self.model.stop_training = True
+            self._reseed(_REST_OF_EPOCH, self.progress.epoch)
             return
-        if self.reseed_from is not None:
-            rng.reseed(self.reseed_from, _EPOCH, self.progress.epoch)
+        self._reseed(_EPOCH, self.progress.epoch)
         unpositioned = self._position is None and first == 0
         batches = iter(loader if unpositioned else self.position.batches(loader, self.progress.epoch, first))
         ended = False
         try:
             for step, data in enumerate(self._awaited(batches), first):
-                if self.reseed_from is not None:
-                    rng.reseed(self.reseed_from, _STEP, self.progress.global_step)
+                self._reseed(_STEP, self.progress.global_step)
                 self._tell("step_starting")
                 self._in_step = True
                 yield step, data
@@ -339,6 +341,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             raise
         finally:
             self._in_step = False
+            self._reseed(_REST_OF_EPOCH, self.progress.epoch)
             if self._position is not None:
                 self._position.epoch_over()
             # An exception in a step leaves the loader's worker processes behind; hapi never ends them.
@@ -348,6 +351,10 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 and not getattr(loader, "_persistent_workers", False)
             ):
                 batches._try_shutdown_all()
+
+    def _reseed(self, what: int, number: int) -> None:
+        if self.reseed_from is not None:
+            rng.reseed(self.reseed_from, what, number)
 
     def _awaited(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Say when the state is at rest, and wait, once a batch has come, for whoever is reading it."""

@@ -10,6 +10,8 @@ is recorded just before each batch is fetched; with workers the state inside eac
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
@@ -24,6 +26,9 @@ from paddle_warm_callbacks.hapi.sample_seeds import SeededSamples
 State = dict[str, Any]
 WorkerInit = Optional[Callable[[int], Any]]
 WorkerInitWrapper = Callable[[WorkerInit], Callable[[int], None]]
+
+# Batch sampler to the values, before any fit, of those attributes that fits of this process have changed.
+_MOVED: weakref.WeakKeyDictionary[Any, State] = weakref.WeakKeyDictionary()
 
 
 class LoaderPosition:
@@ -50,6 +55,12 @@ class LoaderPosition:
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
         self._initial = self._sampler_attributes()
+        # A sampler that an earlier fit of this process has moved on is, for a checkpoint, what it was before that.
+        self._moved: State = {}
+        with contextlib.suppress(TypeError):  # a sampler that cannot be a key
+            self._moved = _MOVED.get(loader.batch_sampler, {}) if self._indexed else {}
+        for part, values in self._moved.items():
+            self._initial[part].update(values)
         if self._own_state:
             self.how = "the loader's own state_dict"
         elif self._indexed:
@@ -151,6 +162,13 @@ class LoaderPosition:
             if self._seeded is not None:
                 self._end_persistent_workers()  # they would go on seeding, as in the last epoch
         self._recording = None
+        if self._indexed:
+            moved = {
+                part: {name: self._initial[part][name] for name in values if name in self._initial[part]}
+                for part, values in self._changed_attributes().items()
+            }
+            with contextlib.suppress(TypeError):
+                _MOVED[self._loader.batch_sampler] = moved
 
     def _from_own_state(self, loader: Any, restored: State | None) -> Iterator[Any]:
         if restored is not None:
@@ -226,7 +244,10 @@ class LoaderPosition:
             return {}
         sampler = self._loader.batch_sampler
         inner = getattr(sampler, "sampler", None)
-        return {"batch_sampler": attributes.capture(sampler), "sampler": attributes.capture(inner)}
+        return {
+            "batch_sampler": attributes.capture(sampler, skip=("sampler",)),
+            "sampler": attributes.capture(inner),
+        }
 
     def _changed_attributes(self) -> State:
         """Return the samplers' attributes that differ from those a fresh process begins with."""
@@ -239,7 +260,4 @@ class LoaderPosition:
     def _restore_sampler(self, state: Mapping[str, Any]) -> None:
         sampler = self._loader.batch_sampler if self._indexed else None
         for part, target in (("batch_sampler", sampler), ("sampler", getattr(sampler, "sampler", None))):
-            attributes.restore(target, state.get(part, {}))
-            # What was once restored differs from a fresh process's value for good: keep it in later checkpoints.
-            for name in state.get(part, {}):
-                self._initial.get(part, {}).pop(name, None)
+            attributes.restore(target, {**self._moved.get(part, {}), **state.get(part, {})})

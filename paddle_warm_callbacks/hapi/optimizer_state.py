@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from paddle.base import framework
 from paddle.base.layer_helper import LayerHelper
+from paddle.optimizer import Optimizer
 from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
+from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import attributes
 
 MASTER = "master_weight"
-
-# Names generated anew in each process; never to be carried over.
-_GENERATED = ("_var_name",)
 
 
 class Slot(NamedTuple):
@@ -51,6 +50,23 @@ def slots(network: Any, optimizer: Any) -> Iterator[Slot]:
         for owner, tensor in by_owner.items():
             if owner in owners:
                 yield Slot(owners[owner], _plain_kind(optimizer, kind), tensor.name, tensor)
+
+
+def refuse_unknown(optimizer: Any) -> None:
+    """Raise if ``optimizer`` keeps state where :func:`slots` does not find it.
+
+    Raises:
+        UnsupportedFitError: It works through another optimizer, as LookAhead does.
+    """
+    inner = [type(value).__name__ for value in vars(optimizer).values() if isinstance(value, Optimizer)]
+    if inner:
+        raise UnsupportedFitError(
+            "an optimizer within another is not saved, and a resume would begin it anew",
+            where="the model's optimizer",
+            received=f"{type(optimizer).__name__}({', '.join(inner)})",
+            expected="one of paddle.optimizer, or a subclass",
+            remedy=f"train with {inner[0]} alone",
+        )
 
 
 def native_state(
@@ -181,7 +197,7 @@ def capture_learning_rate(optimizer: Any) -> dict[str, Any]:
     rate = optimizer._learning_rate
     state: dict[str, Any] = {"class": type(rate).__name__}
     if isinstance(rate, LRScheduler):
-        state["scheduler"] = _scheduler_state(rate)
+        state["scheduler"] = {"values": attributes.capture(rate, attributes.GENERATED)}
     else:
         state["float"] = float(rate)
         tensor = optimizer._global_learning_rate()
@@ -193,7 +209,7 @@ def restore_learning_rate(optimizer: Any, state: Mapping[str, Any]) -> None:
     """Put back what :func:`capture_learning_rate` returned; the kind of learning rate must be the same."""
     rate = optimizer._learning_rate
     if isinstance(rate, LRScheduler):
-        _restore_scheduler(rate, state["scheduler"])
+        attributes.restore(rate, state["scheduler"]["values"])
         return
     optimizer.set_lr(state["float"] if state["tensor"] is None else state["tensor"])
     if state["tensor"] is not None:
@@ -215,24 +231,9 @@ def move_learning_rate(optimizer: Any, as_built: Mapping[str, Any]) -> None:
         optimizer.set_lr(as_built["float"])
     elif not isinstance(rate, ReduceOnPlateau):  # which follows a metric, and has no position of its own
         position = rate.last_epoch
-        _restore_scheduler(rate, as_built["scheduler"])
+        attributes.restore(rate, as_built["scheduler"]["values"])
         while rate.last_epoch < position:
             rate.step()  # one by one, for schedulers whose rate follows from the one before
-
-
-def _scheduler_state(scheduler: Any) -> dict[str, Any]:
-    nested = {
-        name: _scheduler_state(value)
-        for name, value in vars(scheduler).items()
-        if isinstance(value, LRScheduler)
-    }
-    return {"values": attributes.capture(scheduler, skip=_GENERATED), "nested": nested}
-
-
-def _restore_scheduler(scheduler: Any, state: Mapping[str, Any]) -> None:
-    attributes.restore(scheduler, state["values"])
-    for name, inner in state["nested"].items():
-        _restore_scheduler(getattr(scheduler, name), inner)
 
 
 def _ensure_helper(optimizer: Any) -> None:

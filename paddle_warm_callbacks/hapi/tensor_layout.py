@@ -12,52 +12,57 @@ from typing import Any
 import paddle
 
 from paddle_warm_callbacks.hapi import norms, optimizer_state
+from paddle_warm_callbacks.hapi.trained import Trained
 
 
 class TensorLayout:
-    """The tensors of a network and of its optimizer, by name.
+    """The tensors of a network, of its loss and of their optimizer, by name.
 
     Args:
         network: The Layer.
         optimizer: Its optimizer.
+        trained: The network and the loss.
 
     Attributes:
         persistable: ``network.state_dict()``: parameters and persistable buffers, by structured name.
-        transient: Other buffers, by structured name.
+        transient: Other buffers, and all of the loss, by structured name.
         slots: Accumulators and master weights.
         key_table: See :func:`optimizer_state.key_table`.
-        digest: Of names, shapes and dtypes of ``persistable``.
+        digest: Of names, shapes and dtypes of ``persistable`` and of the loss's tensors.
         volatile: Structured names of what a forward pass may change in place: buffers, running statistics, and tensors
             that are not trained in layers other than Paddle's own. What else there is, only an optimizer changes so.
     """
 
-    def __init__(self, network: Any, optimizer: Any) -> None:
+    def __init__(self, network: Any, optimizer: Any, trained: Trained) -> None:
         self._network = network
         self._optimizer = optimizer
         self.persistable: dict[str, Any] = dict(network.state_dict())
         buffers = dict(network.named_buffers())
-        self.transient = {
-            name: buffer
-            for name, buffer in buffers.items()
-            if name not in self.persistable and buffer is not None
-        }
-        self.slots = tuple(optimizer_state.slots(network, optimizer))
+        beside = trained.beside_the_model()
+        self.transient = {name: tensor for name, tensor in beside.items() if tensor._is_initialized()}
+        self.slots = tuple(optimizer_state.slots(trained, optimizer))
         self.key_table = optimizer_state.key_table(self.slots)
-        shapes = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in self.persistable.items())
+        named = {**self.persistable, **trained.of_loss()}
+        shapes = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in named.items())
         self.digest = hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
         layers = list(network.named_sublayers(include_self=True))
         self.volatile = buffers.keys() | _changed_by_forward(network, layers) | self.transient.keys()
+        every = [*layers, *trained.layers_of_loss()]
         self._parts = [
-            part for _, layer in layers for part in (layer._parameters, layer._buffers, layer._sub_layers)
+            part for _, layer in every for part in (layer._parameters, layer._buffers, layer._sub_layers)
         ]
-        self._lasts = all(_plain_state_dict(layer) for _, layer in layers)
+        # A buffer that holds nothing yet may be filled in place.
+        self._lasts = len(beside) == len(self.transient) and all(
+            _plain_state_dict(layer) for _, layer in every
+        )
         self._parameters = [p for p in self.persistable.values() if hasattr(p, "optimize_attr")]
         self._seen = self._identities()
 
     @classmethod
-    def of(cls, network: Any, optimizer: Any, last: TensorLayout | None) -> TensorLayout:
+    def of(cls, network: Any, optimizer: Any, trained: Trained, last: TensorLayout | None) -> TensorLayout:
         """Return ``last`` if it still holds, else a new one."""
-        return last if last is not None and last._holds(network, optimizer) else cls(network, optimizer)
+        holds = last is not None and last._holds(network, optimizer)
+        return last if last is not None and holds else cls(network, optimizer, trained)
 
     def _holds(self, network: Any, optimizer: Any) -> bool:
         same = self._network is network and self._optimizer is optimizer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_sta
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
+from paddle_warm_callbacks.hapi.trained import Trained
 from paddle_warm_callbacks.version import __version__
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 # No structured name has this sign.
 _KEPT = "kept@"
+_GRADIENT = "gradient@"
 # What a copy is kept under: a persistable buffer and a parameter of an optimizer's have the same structured name.
 _MODEL, _EXTRA = "model@", "extra@"
 
@@ -37,7 +40,8 @@ class TensorState:
         model: By structured name, as ``network.state_dict()``: parameters and persistable buffers.
         model_names: Structured name to Paddle's generated name.
         optimizer: Content of a ``.pdopt``, keyed as Paddle keys it.
-        extra: Non-persistable buffers by structured name, and what ``loop.kept_arrays`` held, under ``kept@<name>``.
+        extra: Non-persistable buffers and the loss's tensors by structured name; gradients that the next step adds to,
+            under ``gradient@<name>``; what ``loop.kept_arrays`` held, under ``kept@<name>``.
     """
 
     model: Arrays
@@ -49,7 +53,7 @@ class TensorState:
 def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
     layout = _layout(loop)
-    return _arranged(loop, layout, buffers.copy(_named(layout)))
+    return _arranged(loop, layout, buffers.copy({**_named(layout), **loop.trained.gradients_kept(_GRADIENT)}))
 
 
 def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[TensorState, Copying]:
@@ -59,12 +63,13 @@ def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[Tens
     """
     layout = _layout(loop)
     at_once = {_MODEL + name for name in layout.volatile} | {_EXTRA + name for name in layout.volatile}
-    copied, copying = buffers.copy_behind(_named(layout), at_once)
+    gradients = loop.trained.gradients_kept(_GRADIENT)
+    copied, copying = buffers.copy_behind({**_named(layout), **gradients}, at_once | gradients.keys())
     return _arranged(loop, layout, copied), copying
 
 
 def _layout(loop: FitLoop) -> TensorLayout:
-    loop.layout = TensorLayout.of(loop.network, loop.optimizer, loop.layout)
+    loop.layout = TensorLayout.of(loop.network, loop.optimizer, loop.trained, loop.layout)
     return loop.layout
 
 
@@ -88,6 +93,7 @@ def _arranged(loop: FitLoop, layout: TensorLayout, copied: Arrays) -> TensorStat
         optimizer=optimizer_state.native_state(layout.slots, loop.optimizer, accumulated),
         extra={
             **{name: copied[_EXTRA + name] for name in layout.transient},
+            **{name: array for name, array in copied.items() if name.startswith(_GRADIENT)},
             **{_KEPT + name: array for name, array in loop.kept_arrays.items()},
         },
     )
@@ -114,7 +120,7 @@ def capture_counters(loop: FitLoop) -> dict[str, Any]:
         "optimizer_keys": _layout(loop).key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
-        "with_gradient": [name for name, p in loop.network.named_parameters() if p._grad_ivar() is not None],
+        "with_gradient": [name for name, p in loop.trained.named_parameters() if p._grad_ivar() is not None],
         "reseed_from": loop.reseed_from,
         "stopped": bool(model.stop_training) and not loop.stopping and loop.iters_done != loop.num_iters,
         "iters_done": loop.iters_done,
@@ -130,14 +136,16 @@ def restore(
     Returns:
         Parameters whose optimizer state was restored; (parameter, reason) of those reset; notes.
     """
-    restore_model(loop.network, {**tensors.model, **tensors.extra})
+    restore_model(loop.network, {**tensors.model, **tensors.extra}, loop.trained)
     loop.kept_arrays = {
         name[len(_KEPT) :]: array for name, array in tensors.extra.items() if name.startswith(_KEPT)
     }
     restored, reset = restore_optimizer(loop, tensors.optimizer, counters)
-    for name, parameter in loop.network.named_parameters():
+    for name, parameter in loop.trained.named_parameters():
         if name in counters["with_gradient"]:
-            parameter.grad = paddle.zeros_like(parameter)
+            gradient = tensors.extra.get(_GRADIENT + name)
+            zeros = gradient is None
+            parameter.grad = paddle.zeros_like(parameter) if zeros else paddle.to_tensor(gradient)
         elif parameter._grad_ivar() is not None:
             parameter.clear_gradient(False)
     _restore_scaler(loop.model, counters["scaler"])
@@ -163,7 +171,7 @@ def restore_optimizer(
     loop: FitLoop, native: Mapping[str, Any], counters: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Put accumulators and master weights back by structured name; see :func:`optimizer_state.restore`."""
-    return optimizer_state.restore(loop.network, loop.optimizer, saved_accumulators(native, counters))
+    return optimizer_state.restore(loop.trained, loop.optimizer, saved_accumulators(native, counters))
 
 
 def saved_accumulators(
@@ -189,15 +197,20 @@ def restore_counted(loop: FitLoop, counters: Mapping[str, Any], callbacks: Seque
     return callback_state.restore(callbacks, counters["callbacks"])
 
 
-def restore_model(network: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Set parameters and buffers by structured name; names the network lacks are passed over.
+def restore_model(
+    network: Any, arrays: Mapping[str, np.ndarray[Any, Any]], trained: Trained | None = None
+) -> None:
+    """Set parameters and buffers by structured name, of ``trained`` too; names that are not there are passed over.
 
     Raises:
         CorruptCheckpointError: A shape differs; nothing has been set then.
     """
-    live = {**dict(network.named_buffers()), **network.state_dict()}
+    beside = dict(network.named_buffers()) if trained is None else trained.beside_the_model()
+    live = {**beside, **network.state_dict()}
     for name, array in arrays.items():
-        if name in live and tuple(live[name].shape) != tuple(array.shape):
+        if name not in live or not live[name]._is_initialized():
+            continue  # a buffer that its first use makes has no shape before
+        if tuple(live[name].shape) != tuple(array.shape):
             raise CorruptCheckpointError(
                 "a tensor of the checkpoint does not fit the network",
                 where=name,
@@ -206,8 +219,13 @@ def restore_model(network: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> N
                 remedy="build the network as it was when the checkpoint was written, or start warm from it: source=…",
             )
     for name, array in arrays.items():
-        if name in live:
+        if name not in live:
+            continue
+        if live[name]._is_initialized():
             live[name].set_value(array)
+        elif array.size:
+            *path, last = name.split(".")
+            reduce(getattr, path, network)._buffers[last] = paddle.to_tensor(array)
 
 
 def script_facts(loop: FitLoop) -> dict[str, Any]:

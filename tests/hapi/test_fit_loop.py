@@ -150,7 +150,9 @@ def test_an_exception_in_any_hook_of_anyone_closes_before_it_is_caught(hook: str
     setattr(Failing, hook, fail)
     callback, model = StartAt(), linear_model()
     model.stop_training = stopped == "by an earlier fit"  # fit never resets it
-    with pytest.raises(RuntimeError) as caught:  # kept, and its frames with it, as a notebook keeps the last one
+    with pytest.raises(
+        RuntimeError
+    ) as caught:  # kept, and its frames with it, as a notebook keeps the last one
         fit(model, Failing(), callback, eval_data=Points())
     assert caught.traceback
     assert callback.events[-1][0] == "closed"
