@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from paddle_warm_callbacks.progress import Progress
 
 _FORM = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?(?:\.g([1-9]\d*))?", re.ASCII)
-_PADDED_STEP = len("step-00000000")
-_PADDED_EPOCH = len("step-00000000-epoch-0000")
-_DIGITS = tuple("0123456789")
+_GENERATION = re.compile(r"\.g(\d+)$", re.ASCII | re.MULTILINE)
+# Names that are not ordered as texts: a number with more digits than are padded, or anything that is no name of ours.
+_UNPADDED = re.compile(r"step-\d{9}|epoch-\d{5}|\.g(?!\d+$)", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,16 @@ def newest(names: Iterable[str]) -> str | None:
     Steps and epochs are padded with zeros, so within a generation the newest name is as a rule the greatest text.
     """
     candidates = [name for name in names if name.startswith("step-")]
-    generations = {name.rpartition(".g")[2] for name in candidates if ".g" in name}
-    if all(map(str.isdecimal, generations)):
+    text = "\n".join(candidates)  # what is asked of all of them at once, without a loop of Python's
+    if not _UNPADDED.search(text):
+        generations = set(_GENERATION.findall(text))
         suffix = f".g{max(generations, key=int)}" if generations else ""
-        last = [name[: len(name) - len(suffix)] for name in candidates if name.endswith(suffix)]
-        padded = not any(
-            len(name) > _PADDED_EPOCH or name[_PADDED_STEP:].startswith(_DIGITS) for name in last
+        greatest = max(
+            (name[: len(name) - len(suffix)] for name in candidates if name.endswith(suffix))
+            if suffix
+            else candidates,
+            default="",
         )
-        greatest = max(last, default="") + suffix
-        if padded and position_of(greatest) is not None:
-            return greatest
+        if position_of(greatest + suffix) is not None:
+            return greatest + suffix
     return next(reversed(in_order(candidates)), None)

@@ -42,6 +42,10 @@ class RetentionPolicy(ABC):
     def keep(self, records: Sequence[CheckpointRecord]) -> frozenset[str]:
         """Return the names to keep, a subset of the names of ``records``, which are oldest first."""
 
+    def settled(self, records: Sequence[CheckpointRecord]) -> frozenset[str]:
+        """Return those of :meth:`keep` that stay whatever is added later: the policy need not see them again."""
+        return frozenset()
+
     @property
     def metrics(self) -> frozenset[str]:
         """The metrics the policy looks at; one that no record has is a likely misspelling."""
@@ -76,6 +80,13 @@ class AnyRetentionPolicy(RetentionPolicy):
     def keep(self, records: Sequence[CheckpointRecord]) -> frozenset[str]:
         """Return the union of what the policies keep."""
         return frozenset().union(*(policy.keep(records) for policy in self.policies))
+
+    def settled(self, records: Sequence[CheckpointRecord]) -> frozenset[str]:
+        """Return what one policy has settled and no other one keeps for the time being."""
+        for_good = frozenset[str]().union(*(policy.settled(records) for policy in self.policies))
+        return for_good.difference(
+            *(policy.keep(records) - policy.settled(records) for policy in self.policies)
+        )
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -173,3 +184,7 @@ class KeepEvery(RetentionPolicy):
             for record in records
             if record.epoch_completed and record.progress.epoch % self.n_epochs == 0
         )
+
+    def settled(self, records: Sequence[CheckpointRecord]) -> frozenset[str]:
+        """Return all it keeps."""
+        return self.keep(records)

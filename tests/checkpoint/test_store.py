@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -422,3 +424,55 @@ def test_ten_thousand_checkpoints_are_listed_without_opening_one(tmp_path: Path)
     assert len(store.list()) == 10_000
     with pytest.raises(NoUsableCheckpointError):
         store.latest_verified()  # they are empty
+
+
+POLICIES: tuple[RetentionPolicy, ...] = (
+    KeepLatest(2),
+    KeepEvery(2),
+    KeepEvery(3) | KeepLatest(1),
+    KeepEvery(2) | KeepBest("acc", n=2) | KeepLatest(2),
+    KeepBest("acc", "min"),
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_what_a_policy_has_settled_changes_no_decision(tmp_path: Path, policy: RetentionPolicy) -> None:
+    rng = random.Random(str(policy))
+    store, control = CheckpointStore(tmp_path / "one"), tmp_path / "control"
+    with store.lock():
+        for epoch in range(1, 25):
+            metrics = {"acc": rng.choice([0.1, 0.2, 0.3, math.nan])}
+            for each in (store, CheckpointStore(control)):
+                each.commit(contents(epoch, epoch=epoch, metrics=metrics))
+                each.retain(policy)
+            assert entries(tmp_path / "one" / "checkpoints") == entries(control / "checkpoints")
+            if policy.metrics and not math.isnan(metrics["acc"]):
+                assert store.best() is not None
+            if rng.random() < 0.1:  # by hand
+                shutil.rmtree(store.list()[0].path)
+                shutil.rmtree(CheckpointStore(control).list()[0].path)
+
+
+def test_what_is_kept_for_good_is_not_listed_again_at_every_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = KeepEvery(1) | KeepBest("acc") | KeepLatest(2)
+    seen: list[int] = []
+    keep = KeepBest.keep
+
+    def counted(best: KeepBest, records: Any) -> frozenset[str]:
+        seen.append(len(records))
+        return keep(best, records)
+
+    monkeypatch.setattr(KeepBest, "keep", counted)
+    store = CheckpointStore(tmp_path)
+    for epoch in range(1, 30):
+        store.commit(contents(epoch, epoch=epoch))
+    with store.lock():
+        for epoch in range(30, 34):
+            store.commit(contents(epoch, epoch=epoch))
+            store.retain(policy)
+    at_each_call = seen[::2]
+    assert at_each_call[0] == 30
+    assert max(seen[4:]) <= 4
+    assert len(store.list()) == 33

@@ -23,6 +23,7 @@ from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.store import pointers
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.records import Records
+from paddle_warm_callbacks.checkpoint.store.undecided import Undecided
 from paddle_warm_callbacks.errors import (
     CheckpointError,
     CheckpointWriteError,
@@ -71,6 +72,7 @@ class CheckpointStore:
         self._generation: int | None = None
         self._records = Records(self._checkpoints)
         self._verified: set[str] = set()
+        self._undecided = Undecided(self._checkpoints, self._records)
         self._linker = shards.Linker()
         self._base: shards.Base | None = None
         self.bytes_written = 0
@@ -173,6 +175,7 @@ class CheckpointStore:
             CheckpointWriteError: The directory cannot be written to.
         """
         with self._writing():
+            self._undecided.forget()
             self._sweep()
             newest = names.newest([*self._listing(), *elsewhere])
             position = None if newest is None else names.position_of(newest)
@@ -227,7 +230,9 @@ class CheckpointStore:
     def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
 
-        Manifests are read only for a policy that looks at metrics, and each only once. For others, checkpoints that
+        What ``policy`` has settled, it is not asked about again while the lock is held: the first call takes time that
+        is linear in the number of checkpoints, later ones in that of those it may still let go. Manifests are read only
+        for a policy that looks at metrics, and each only once. For others, checkpoints that
         this process has not written are known by their names: one taken within an epoch, by its global step alone.
 
         Args:
@@ -243,7 +248,7 @@ class CheckpointStore:
             RunDirectoryBusyError: Another live process writes here.
         """
         with self._writing():
-            committed = self._names()
+            committed = self._undecided.known(policy) or self._names()
             if not committed:
                 return ()
             records = self._records.of(committed, metrics=bool(policy.metrics))
@@ -253,8 +258,10 @@ class CheckpointStore:
             if gone and committed[-1] not in self._verified:
                 self._at(committed[-1]).verify()
                 self._verified.add(committed[-1])
+            self._undecided.forget()
             for name in gone:
                 self._delete(name)
+            self._undecided.decided(policy, records, frozenset(gone))
             return gone
 
     def sweep(self) -> int:
@@ -348,6 +355,7 @@ class CheckpointStore:
         self._verified.discard(name)
         checkpoint = self._at(name)
         self._records.add(checkpoint)
+        self._undecided.committed(name)
         pointers.point_at_latest(self.run_dir, name)
         return checkpoint
 
@@ -360,6 +368,7 @@ class CheckpointStore:
                 yield
                 return
             with self.lock():
+                self._undecided.forget()
                 yield
 
     def _current_generation(self) -> int:
