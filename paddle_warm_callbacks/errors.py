@@ -87,3 +87,7 @@ class RunDirectoryBusyError(CheckpointError):
 
 class ResumeChangedError(WarmCallbacksError):
     """The script was changed since the checkpoint in a way that an exact resume cannot bridge."""
+
+
+class RankError(WarmCallbacksError):
+    """The ranks of a distributed run cannot go on together: one is missing, has failed, or is not where others are."""

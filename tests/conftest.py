@@ -17,7 +17,7 @@ from hypothesis import settings
 
 HAS_PADDLE = importlib.util.find_spec("paddle") is not None
 # The rooms of the package that import Paddle; what mirrors them is not collected where it is not installed.
-_NEED_PADDLE = ("callbacks", "cli", "config", "exact_resume", "hapi", "recipes")
+_NEED_PADDLE = ("callbacks", "cli", "config", "exact_resume", "hapi", "ranks", "recipes")
 
 collect_ignore = (
     [] if HAS_PADDLE else [room for room in _NEED_PADDLE if (Path(__file__).parent / room).is_dir()]

@@ -16,11 +16,12 @@ from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import optimizer_state, parallel, proof, training_state
+from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.hold_back import HoldBack
 from paddle_warm_callbacks.hapi.preemption import SignalFlag
+from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
@@ -127,7 +128,6 @@ class PeriodicCheckpoint(FitCallback):
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
-        parallel.refuse_many_ranks("PeriodicCheckpoint")
         optimizer_state.refuse_unknown(loop.optimizer)
         strangers = loop.trained.strangers(loop.optimizer)
         if strangers:
@@ -137,7 +137,11 @@ class PeriodicCheckpoint(FitCallback):
                 len(strangers),
                 ", ".join(strangers[:5]),
             )
-        self._lock = self._store.lock()
+        self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
+        self._writer: BackgroundWriter | None = None
+        self._hold = None
+        if loop.ranks.rank == 0:
+            self._lock = self._store.lock()
         self._started = time.monotonic()
         self._last: SaveMoment | None = None
         self._last_but_one: SaveMoment | None = None
@@ -150,69 +154,68 @@ class PeriodicCheckpoint(FitCallback):
 
     def fit_started(self, loop: FitLoop) -> None:
         """Open the run directory for writing, from the position training starts at."""
-        resumed = loop.resumed_from
-        ours = resumed is not None and self._store.holds(resumed)
-        mirrored = () if self._mirror is None else mirror.names_there(self._mirror)
-        self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
-        if resumed is not None:
+        if loop.resumed_from is not None:
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
-        self._writer = BackgroundWriter(
-            self._store,
-            keep=self._keep,
-            mirror=self._mirror,
-            on_commit=lambda event: self._committed(loop, event),
-            on_mirrored=lambda name, seconds: self._show(loop, name, seconds_to_mirror=seconds),
-        )
-        self._hold = HoldBack(loop.optimizer) if HoldBack.works_for(loop.optimizer) else None
+        if loop.ranks.rank == 0:
+            self._open_for_writing(loop)
+        if loop.ranks.many and self._save.on_exception:
+            logger.warning("save=OnException() has no effect on several ranks: none can save for the others")
         if self._signal is not None:
-            self._signal.install(self._save_while_waiting)
+            self._signal.install(self._save_while_waiting, with_parent=loop.ranks.many)
             loop.wrap_worker_init(self._signal.worker_init)
 
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save if one is due, and after a signal: save and stop."""
-        signalled = self._signal is not None and self._signal.received is not None
+        self._decisions.boundary_passed()
+        stopping = self._decisions.stop_for is not None
         again = self._torn and self._take_torn()
-        if not (signalled or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
+        if not (stopping or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
             self._remember_before_evaluation(loop)
             return
         if loop.window_open:
             self._waiting_for_window += 1
             return
-        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False, behind=not signalled)
-        if signalled:
+        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False, behind=not stopping)
+        if stopping:
             self._stop(loop)
         self._remember_before_evaluation(loop)
 
     def on_eval_batch_end(self, step: int, logs: Any = None) -> None:
         """Save the state before this evaluation if a signal comes within it: there may be no time for the rest."""
         loop = self.loop
-        signalled = self._signal is not None and self._signal.received is not None
-        if loop is None or not signalled or self._before_evaluation is None:
+        if loop is None:
+            return
+        self._decisions.boundary_passed()
+        if self._decisions.stop_for is None or self._before_evaluation is None:
             return
         self._commit(loop, {}, epoch_completed=False, counters=self._before_evaluation)
         self._before_evaluation = None
-        self._writer.wait()
+        self._wait_for_writer()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Save if one is due now that the epoch's evaluation, schedulers and callbacks are behind."""
         self._before_evaluation = None
-        signalled = self._signal is not None and self._signal.received is not None
+        self._decisions.boundary_passed()
+        stopping = self._decisions.stop_for is not None
         evaluated = _numbers(eval_logs or {}, "")
         due = self._due(loop, epoch_completed=True, metrics=evaluated)
         self._extremes = widened(self._extremes, evaluated)
         metrics = {**_numbers(logs, "train_"), **evaluated}
         self._warn_of_unknown_metrics(metrics, evaluated)
-        if signalled or due:
-            self._commit(loop, metrics, epoch_completed=True, behind=not signalled)
-        if signalled:
+        if stopping or due:
+            self._commit(loop, metrics, epoch_completed=True, behind=not stopping)
+        if stopping:
             self._stop(loop)
 
     def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save the last state, unless that is what was saved last."""
-        self._guarded(self._writer.wait)
+        self._decisions.training_ended()
+        self._wait_for_writer()
         self._take_torn()
         if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
+        if loop.ranks.many:
+            self._wait_for_writer()  # a failure now can still be told to the others
 
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
@@ -220,7 +223,7 @@ class PeriodicCheckpoint(FitCallback):
             self._hold.wait()
         self._take_torn()
         saved = self._last is not None and self._last.progress == loop.progress
-        if saved or not self._save.on_exception or loop.window_open:
+        if saved or not self._save.on_exception or loop.window_open or loop.ranks.many:
             return
         logger.warning(
             "an exception is ending fit: saving the state after step %d", loop.progress.global_step
@@ -228,15 +231,16 @@ class PeriodicCheckpoint(FitCallback):
         try:
             at_boundary = loop.progress.step_in_epoch == 0
             self._commit(loop, {}, epoch_completed=at_boundary, counters=self._before_evaluation)
-            self._writer.wait()
+            self._wait_for_writer()
         except CheckpointWriteError as error:
             logger.error("a checkpoint was lost: %s", error)
 
     def fit_closed(self, loop: FitLoop) -> None:
         """Wait until what was saved is durable; give signal handlers and the run directory back."""
         try:
-            if hasattr(self, "_writer"):
-                self._guarded(self._writer.close)
+            writer = getattr(self, "_writer", None)
+            if writer is not None:
+                self._guarded(writer.close)
         finally:
             self._let_go()
             self._buffers.release()
@@ -256,7 +260,7 @@ class PeriodicCheckpoint(FitCallback):
     def _due(
         self, loop: FitLoop, *, epoch_completed: bool, metrics: Mapping[str, float] | None = None
     ) -> bool:
-        return self._save.due(self._moment(loop, epoch_completed, metrics), self._last)
+        return self._decisions.due(self._moment(loop, epoch_completed, metrics), self._last)
 
     def _warn_of_unknown_metrics(self, metrics: Mapping[str, float], evaluated: Mapping[str, float]) -> None:
         """Say once that a policy waits for a metric that nothing has."""
@@ -289,15 +293,20 @@ class PeriodicCheckpoint(FitCallback):
         for prepare in loop.board.before_commit:
             prepare()
         waited, self._waiting_for_window = self._waiting_for_window, 0
-        self._guarded(self._writer.wait)  # its buffers are the ones this copy goes into
+        self._decisions.saved()
+        self._wait_for_writer()  # its buffers are the ones this copy goes into
         self._take_torn()
         self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
+        state = counters or training_state.capture_counters(loop)
+        if loop.ranks.many:
+            state = rank_state.gathered(loop, state)
+        if self._writer is None:
+            return  # rank 0 writes
         copying: Copying | None = None
         if behind and self._hold is not None:
             tensors, copying = training_state.capture_tensors_behind(loop, self._buffers)
         else:
             tensors = training_state.capture_tensors(loop, self._buffers)
-        state = counters or training_state.capture_counters(loop)
         metadata = dict(self._metadata)
         if loop.report is not None:
             metadata["start"] = loop.report.to_json()
@@ -322,6 +331,7 @@ class PeriodicCheckpoint(FitCallback):
         self._guarded(lambda: self._submit(contents, copying))
 
     def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
+        assert self._writer is not None
         if copying is None or self._hold is None:
             self._writer.submit(contents)
             return
@@ -377,22 +387,45 @@ class PeriodicCheckpoint(FitCallback):
         loop = self.loop
         if loop is None:
             return
+        if loop.ranks.many:
+            self._decisions.signal_came()  # no rank can save for the others: all do at one boundary
+            return
         with loop.between_steps:
             if not loop.awaiting_batch or loop.window_open:
                 return  # a step is running: its end is the next occasion
             try:
                 if self._last is None or self._last.progress != loop.progress:
                     self._commit(loop, {}, epoch_completed=loop.progress.step_in_epoch == 0)
-                self._writer.wait()
+                self._wait_for_writer()
             except CheckpointWriteError as error:
                 logger.error("a checkpoint was lost: %s", error)
 
     def _stop(self, loop: FitLoop) -> None:
-        assert self._signal is not None
-        self._guarded(self._writer.wait)
-        self.preempted_by = self._signal.received
+        self._wait_for_writer()
+        loop.ranks.agree("the commit before stopping")
+        self.preempted_by = self._decisions.stop_for
         logger.warning("%s: the state is committed, training stops", self.preempted_by)
         loop.stop_now()
+
+    def _open_for_writing(self, loop: FitLoop) -> None:
+        resumed = loop.resumed_from
+        ours = resumed is not None and self._store.holds(resumed)
+        mirrored = () if self._mirror is None else mirror.names_there(self._mirror)
+        self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
+        self._writer = BackgroundWriter(
+            self._store,
+            keep=self._keep,
+            mirror=self._mirror,
+            on_commit=lambda event: self._committed(loop, event),
+            on_mirrored=lambda name, seconds: self._show(loop, name, seconds_to_mirror=seconds),
+        )
+        # That a copy was worthless one rank would know alone, and a checkpoint is all ranks' affair.
+        if not loop.ranks.many and HoldBack.works_for(loop.optimizer):
+            self._hold = HoldBack(loop.optimizer)
+
+    def _wait_for_writer(self) -> None:
+        if self._writer is not None:
+            self._guarded(self._writer.wait)
 
     def _guarded(self, action: Any) -> None:
         try:

@@ -10,8 +10,9 @@ import paddle
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import freezing, optimizer_state, parallel
+from paddle_warm_callbacks.hapi import freezing, optimizer_state, same_weights
 from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.data_parallel import GradientAveraging
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.lr import ParameterFactors, rates_as_built, rates_before_stages
 from paddle_warm_callbacks.hapi.stage_guard import BestOfStage, evaluate_beside
@@ -56,7 +57,8 @@ class StagedUnfreeze(FitCallback):
             epoch; at once. In ``fit``: nothing is evaluated, or not with ``monitor``, to find a best by; a stage trains
             nothing, or what the optimizer was not given; there is another StagedUnfreeze.
         PatternError: In ``fit``, before the first step: a pattern names no parameter.
-        UnsupportedFitError: In ``fit``: several ranks, or an optimizer with parameter groups.
+        UnsupportedFitError: In ``fit``: an optimizer with parameter groups.
+        RankError: In ``fit``, on several ranks: as a stage begins, their parameters are not the same.
     """
 
     order = 20
@@ -127,7 +129,6 @@ class StagedUnfreeze(FitCallback):
 
     def fit_started(self, loop: FitLoop) -> None:
         """Take the network and enter the stage that training starts in."""
-        parallel.refuse_many_ranks("StagedUnfreeze")
         if self._best is not None and not loop.evaluates:
             raise InvalidArgumentError(
                 "the best epoch of a stage is found by evaluating, and fit evaluates nothing",
@@ -141,6 +142,7 @@ class StagedUnfreeze(FitCallback):
         self._trainable = freezing.trained_names(loop.network, self._plan)
         _refuse_what_no_optimizer_moves(loop, self._trainable)
         self._warn_of_stages_never_reached(loop)
+        self._averaging = GradientAveraging(loop.model)
         rates, relative = rates_before_stages(loop)
         stages = self._table(loop.network, rates, relative)
         self._freezer = freezing.Freezer(loop.network)
@@ -178,6 +180,7 @@ class StagedUnfreeze(FitCallback):
         """Give the network back as the user had it."""
         if hasattr(self, "_freezer"):
             self._freezer.close()
+            self._averaging.follow()
             self._factors.clear("stage")
             optimizer_state.regroup(loop.optimizer)
             del self._freezer
@@ -205,6 +208,8 @@ class StagedUnfreeze(FitCallback):
         if self._best is not None:
             self._best.stage_entered(loop, index)
         self._freezer.apply(trainable, freeze_norm=self._plan.stages[index].freeze_norm)
+        self._averaging.follow()
+        same_weights.require(loop.ranks, loop.network, f"as stage {index} begins")
         self.stage_index = index
         sizes = self._freezer.sizes
         self.trainable_share = sum(sizes[name] for name in trainable) / sum(sizes.values())

@@ -13,7 +13,7 @@ from paddle_warm_callbacks.checkpoint.newest import best, newest_verified
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import pretrained, proof, resume, training_state, warm_start
+from paddle_warm_callbacks.hapi import pretrained, proof, rank_state, resume, training_state, warm_start
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.patterns import compile_patterns
@@ -30,7 +30,7 @@ class WarmStartCallback(FitCallback):
 
     A resume continues at the very next step, with parameters, optimizer, learning rate, random state, data order,
     metrics and callbacks as they were: rerun the same command, with the same total ``epochs``. A warm start copies
-    the weights that fit and begins at epoch 0.
+    the weights that fit and begins at epoch 0. On several ranks, rank 0 finds and reads, and gives to the others.
 
     Example:
         >>> start = WarmStartCallback("resnet50.pdparams", run_dir="runs/defects", resume_from="latest")
@@ -74,6 +74,7 @@ class WarmStartCallback(FitCallback):
         NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
         ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
         UnsupportedFitError: In ``fit``: ``seed_samples``, and a loader without indices.
+        RankError: In ``fit``, on several ranks: one has failed or is missing, or its script is not that of rank 0.
     """
 
     order = 0
@@ -146,17 +147,7 @@ class WarmStartCallback(FitCallback):
         """Restore what there is; runs once every callback has had its ``on_train_begin``."""
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
-        checkpoint = self._checkpoint(loop)
-        start = self._choose(checkpoint)
-        logger.info("%s", start.to_text())
-        loop.board.texts["start/choice"] = start.to_text()
-        if checkpoint is not None:
-            self.report = resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
-        elif start.kind == COLD:
-            self.report = RestoreReport("cold")
-        else:
-            self.report = self._warm(loop, self._pretrained if self._source is None else self._source)
-        loop.report = self.report
+        self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
         logger.info("%s", self.report.to_text())
         loop.board.texts["start/report"] = self.report.to_text()
         if loop.parent is not None:
@@ -174,6 +165,17 @@ class WarmStartCallback(FitCallback):
         if self._held is not None:
             training_state.restore_counted(loop, self._held, loop.others)
             self._held = None
+
+    def _start(self, loop: FitLoop) -> RestoreReport:
+        checkpoint = self._checkpoint(loop)
+        start = self._choose(checkpoint)
+        logger.info("%s", start.to_text())
+        loop.board.texts["start/choice"] = start.to_text()
+        if checkpoint is not None:
+            return resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
+        if start.kind == COLD:
+            return RestoreReport("cold")
+        return self._warm(loop, self._pretrained if self._source is None else self._source)
 
     def _checkpoint(self, loop: FitLoop) -> Checkpoint | None:
         if self._resume_from is None:

@@ -10,7 +10,7 @@ from typing import Any, Union
 
 from paddle_warm_callbacks.arguments import require_int
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.hapi import lr, parallel, proof
+from paddle_warm_callbacks.hapi import lr, proof
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.gradients import GradientNorm
@@ -57,7 +57,6 @@ class WarmVisualDL(FitCallback):
 
     Raises:
         InvalidArgumentError: A wrong argument, at once.
-        UnsupportedFitError: In ``fit``: several ranks.
     """
 
     # Before the checkpoint of the same step: what a resume goes on from has been logged by then.
@@ -85,7 +84,8 @@ class WarmVisualDL(FitCallback):
 
     def fit_started(self, loop: FitLoop) -> None:
         """Open the logs at the position training starts at."""
-        parallel.refuse_many_ranks("WarmVisualDL")
+        if loop.ranks.rank:
+            return  # rank 0 logs: its own losses, and what is averaged or gathered over all
         self._open(loop)
         loop.board.before_commit.append(self._flush)
         self._points_seen = self._pictures_seen = 0
@@ -95,6 +95,8 @@ class WarmVisualDL(FitCallback):
 
     def fit_ready(self, loop: FitLoop) -> None:
         """Log how training starts."""
+        if not self._logs:
+            return
         for log in self._logs:
             log.hparams({**loop.board.hparams, **self._hparams}, loop.metric_tags)
             for tag, text in {**loop.board.texts, **self._texts}.items():
@@ -112,7 +114,7 @@ class WarmVisualDL(FitCallback):
         norm = None if self._norm is None else self._norm.take()
         if norm is not None:
             self._scalar("train/gradient_norm", step, norm)
-        if step % self._log_freq:
+        if step % self._log_freq or not self._logs:
             return
         self._numbers("train/", step, logs)
         for group, rate in lr.effective_lr(loop).items():
@@ -126,6 +128,8 @@ class WarmVisualDL(FitCallback):
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Log the evaluation, at the global step it was made after."""
+        if not self._logs:
+            return
         step = loop.progress.global_step
         self._numbers("eval/", step, eval_logs or {})
         if self._histograms:

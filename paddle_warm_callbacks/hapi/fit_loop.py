@@ -23,7 +23,7 @@ import paddle
 from paddle.hapi.callbacks import CallbackList
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
-from paddle_warm_callbacks.hapi import gate, rng
+from paddle_warm_callbacks.hapi import gate, parallel, rng
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.hapi.trained import Trained
@@ -81,7 +81,9 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         ancestry: What the weights come from, what those came from, and so on; the nearest first. A resumed run's is its
             own: going on is no descent.
-        resumed_from: The checkpoint that was resumed, or None.
+        resumed_from: The checkpoint that was resumed, or None; on a rank above 0 it may lie where only rank 0 sees it.
+        restored_counters: What an exact resume has read of that checkpoint beside tensors; None on a rank above 0.
+        ranks: The ranks of the run; connected for the time of the fit.
         layout: Where the tensors were when the state was last captured; see ``training_state``.
         awaiting_batch: True while training waits for a batch.
         seconds_awaiting: How long training has waited for batches so far.
@@ -102,6 +104,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.ancestry: list[dict[str, Any]] = []
         self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.resumed_from: Any = None
+        self.restored_counters: dict[str, Any] | None = None
+        self.ranks = parallel.Ranks()
         self.reseed_from: int | None = None
         self.layout: TensorLayout | None = None
         self.finished = False
@@ -134,6 +138,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self._finalizer.atexit = False
         self._epoch_logs: dict[str, Any] = {}
         self._evaluating = False
+        self._ended = False
+        self._raised = ""
         self._closed = False
 
     # -- joining ---------------------------------------------------------------------------------------------------
@@ -376,9 +382,11 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def on_train_begin(self, logs: Any = None) -> None:
         """Let our callbacks restore, then start, and pass the gate to the position they set."""
         try:
+            self.ranks = parallel.connect()
             self._tell("fit_opened")
             self._tell("fit_started")
             self._tell("fit_ready")
+            self.ranks.agree("the first step")
         except BaseException:
             self._close()
             raise
@@ -420,6 +428,8 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         """Tell our callbacks the normal end, and undo."""
         try:
             self._tell("fit_ended", self._own(logs))
+            self.ranks.agree("the end of fit")
+            self._ended = True
         finally:
             self._close()
 
@@ -430,6 +440,10 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _complete_epoch(self, eval_logs: dict[str, Any] | None) -> None:
         self.progress = self.progress.after_epoch()
         self._tell("epoch_completed", self._epoch_logs, eval_logs)
+        if self.ranks.many:
+            # A callback that stops on its rank's own loss would leave the others waiting in the next step for ever.
+            stops = bool(self.model.stop_training)
+            self.model.stop_training = self.ranks.agree(f"the end of epoch {self.progress.epoch}", stops, any)
 
     def _add(self, callback: Listener) -> None:
         self._joined.append(callback)
@@ -440,8 +454,12 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         # Looked up once per fit: this is done several times at every step.
         if hook not in self._hearing:
             self._hearing[hook] = [getattr(callback, hook) for callback in self._joined]
-        for hear in self._hearing[hook]:
-            hear(self, *args)
+        try:
+            for hear in self._hearing[hook]:
+                hear(self, *args)
+        except BaseException as error:
+            self._raised = parallel.in_a_line(error)
+            raise
 
     def _close(self) -> None:
         """Undo everything, once; the first failure is raised after all have had their turn."""
@@ -468,8 +486,19 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
                 logger.error("%s could not close: %s", type(callback).__name__, error)
                 first = first or error
             callback.loop = None
+        self.ranks.close(self._failure(first))
         if first is not None and not already_failing:
             raise first
+
+    def _failure(self, first: Exception | None) -> str | None:
+        """Return in a line what ends this fit, for other ranks; None for a normal end."""
+        failure = sys.exc_info()[1] or first
+        if failure is None and self._ended:
+            return None
+        # In a generator that is dropped, what was raised by others than our callbacks is out of sight.
+        if self._raised or failure is None or isinstance(failure, GeneratorExit):
+            return self._raised or "an exception ended its fit"
+        return parallel.in_a_line(failure)
 
 
 class _Attended(list):  # type: ignore[type-arg]  # of callbacks, which are untyped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import socket
@@ -13,6 +14,9 @@ from typing import Any, Callable
 logger = logging.getLogger("paddle_warm_callbacks")
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+# Of Linux's <sys/prctl.h>.
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 
 
 class SignalFlag:
@@ -33,12 +37,15 @@ class SignalFlag:
         self.received: str | None = None
         self._signals = tuple(signals)
         self._previous: dict[int, Any] = {}
+        self._previous_of_parent: int | None = None
 
-    def install(self, at_once: Callable[[], None]) -> None:
+    def install(self, at_once: Callable[[], None], *, with_parent: bool = False) -> None:
         """Put the handlers in place; Python allows that in the main thread only, elsewhere this says so and returns.
 
         Args:
             at_once: Called, in a thread of its own, as soon as the first of the signals comes.
+            with_parent: Let the end of the parent process count as SIGTERM, where the system is Linux: Paddle's
+                launcher does not pass SIGTERM on; told to end, it ends alone, and its ranks would run on as orphans.
         """
         if threading.current_thread() is not threading.main_thread():
             logger.warning(
@@ -54,12 +61,17 @@ class SignalFlag:
         self._watcher.start()
         for number in self._signals:
             self._previous[number] = signal.signal(number, self._raise_flag)
+        if with_parent:
+            self._previous_of_parent = _signal_at_parents_end(signal.SIGTERM)
 
     def uninstall(self) -> None:
         """Give the previous handlers back; one that is a function is called now if its signal had come."""
         if not self._previous:
             return
         previous, self._previous = self._previous, {}
+        if self._previous_of_parent is not None:
+            _signal_at_parents_end(self._previous_of_parent)
+            self._previous_of_parent = None
         for number, handler in previous.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._users_fd)
@@ -107,3 +119,14 @@ class SignalFlag:
                 acted = True
                 self._remember(ours[0])
                 self._at_once()
+
+
+def _signal_at_parents_end(number: int) -> int | None:
+    """Set which signal this process gets when its parent ends, 0 for none; return which it was, or None: no Linux."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None:
+        return None
+    before = ctypes.c_int()
+    prctl(_PR_GET_PDEATHSIG, ctypes.byref(before))
+    prctl(_PR_SET_PDEATHSIG, int(number))
+    return before.value

@@ -60,6 +60,7 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
     )
     loop.progress = progress
     restored, reset, more = training_state.restore(loop, tensors, counters)
+    loop.restored_counters = counters
     loop.finished = bool(counters["stopped"])
     if loop.finished:
         more.append("a callback had ended this run (early stopping): nothing is left to train")

@@ -82,7 +82,9 @@ class BestOfStage:
                 received=repr(self._monitor),
                 expected="one of " + ", ".join(sorted(set(eval_logs) - {"step", "steps", "batch_size"})),
             )
-        value = float(np.mean(eval_logs[self._monitor]))
+        # A rank's loss is that of its share of the data: rank 0's counts, so that all keep and restore the same epoch.
+        mean = float(np.mean(eval_logs[self._monitor]))
+        value = float(loop.ranks.agree("the value of the stage's best epoch", mean, lambda parts: parts[0]))
         best = self.found
         if best is None or best["stage"] != stage or self._sign * value > self._sign * best["value"]:
             self.found = {"stage": stage, "epoch": loop.progress.epoch, "value": value}

@@ -62,7 +62,7 @@ class StagingBuffers:
 
     def _copy(self, name: str, tensor: Any) -> Array:
         shared = self._share(name, tensor)
-        view = _borrowed(tensor) if shared is None else shared.view
+        view = borrowed(tensor) if shared is None else shared.view
         array = self._array(name, view)
         np.copyto(array, view)
         return array
@@ -121,7 +121,7 @@ class Copying:
         return [shared.tensor.inplace_version for _, shared in self._behind]
 
 
-def _borrowed(tensor: Any) -> Array:
+def borrowed(tensor: Any) -> Array:
     """Return a tensor as an array to be read at once: its own memory where that can be had."""
     if tensor.place.is_cpu_place() and tensor.size and tensor.is_contiguous():
         dtype = np.dtype(_NUMPY_NAMES.get(tensor.dtype) or str(tensor.dtype).rpartition(".")[2])

@@ -53,7 +53,7 @@ class TensorState:
 def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
     layout = _layout(loop)
-    return _arranged(loop, layout, buffers.copy({**_named(layout), **loop.trained.gradients_kept(_GRADIENT)}))
+    return _arranged(loop, layout, buffers.copy({**_named(layout), **gradients(loop)}))
 
 
 def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[TensorState, Copying]:
@@ -63,8 +63,8 @@ def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[Tens
     """
     layout = _layout(loop)
     at_once = {_MODEL + name for name in layout.volatile} | {_EXTRA + name for name in layout.volatile}
-    gradients = loop.trained.gradients_kept(_GRADIENT)
-    copied, copying = buffers.copy_behind({**_named(layout), **gradients}, at_once | gradients.keys())
+    added_to = gradients(loop)
+    copied, copying = buffers.copy_behind({**_named(layout), **added_to}, at_once | added_to.keys())
     return _arranged(loop, layout, copied), copying
 
 
@@ -94,9 +94,24 @@ def _arranged(loop: FitLoop, layout: TensorLayout, copied: Arrays) -> TensorStat
         extra={
             **{name: copied[_EXTRA + name] for name in layout.transient},
             **{name: array for name, array in copied.items() if name.startswith(_GRADIENT)},
-            **{_KEPT + name: array for name, array in loop.kept_arrays.items()},
+            **kept(loop),
         },
     )
+
+
+def gradients(loop: FitLoop) -> dict[str, Any]:
+    """Return the gradients that the next step adds to, under ``gradient@<name>``."""
+    return loop.trained.gradients_kept(_GRADIENT)
+
+
+def kept(loop: FitLoop) -> Arrays:
+    """Return what callbacks keep in ``loop.kept_arrays``, under ``kept@<name>``."""
+    return {_KEPT + name: array for name, array in loop.kept_arrays.items()}
+
+
+def restore_kept(loop: FitLoop, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Give callbacks back what they kept, of arrays that may be others besides."""
+    loop.kept_arrays = {name[len(_KEPT) :]: a for name, a in arrays.items() if name.startswith(_KEPT)}
 
 
 def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
@@ -137,13 +152,18 @@ def restore(
         Parameters whose optimizer state was restored; (parameter, reason) of those reset; notes.
     """
     restore_model(loop.network, {**tensors.model, **tensors.extra}, loop.trained)
-    loop.kept_arrays = {
-        name[len(_KEPT) :]: array for name, array in tensors.extra.items() if name.startswith(_KEPT)
-    }
+    restore_kept(loop, tensors.extra)
     restored, reset = restore_optimizer(loop, tensors.optimizer, counters)
+    return restored, reset, restore_counters(loop, counters, tensors.extra)
+
+
+def restore_counters(
+    loop: FitLoop, counters: Mapping[str, Any], extra: Mapping[str, np.ndarray[Any, Any]]
+) -> list[str]:
+    """Put back what :func:`capture_counters` returned, and the gradients in ``extra``; return notes."""
     for name, parameter in loop.trained.named_parameters():
         if name in counters["with_gradient"]:
-            gradient = tensors.extra.get(_GRADIENT + name)
+            gradient = extra.get(_GRADIENT + name)
             zeros = gradient is None
             parameter.grad = paddle.zeros_like(parameter) if zeros else paddle.to_tensor(gradient)
         elif parameter._grad_ivar() is not None:
@@ -153,7 +173,7 @@ def restore(
     loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
     loop.iters_before = counters["iters_done"]
     _restore_seed(loop, counters["reseed_from"])
-    return restored, reset, notes
+    return notes
 
 
 def _restore_seed(loop: FitLoop, saved: int | None) -> None:

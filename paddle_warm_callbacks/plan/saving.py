@@ -53,6 +53,11 @@ class SavePolicy(ABC):
         """Whether an exception that ends ``fit`` is an occasion."""
         return False
 
+    @property
+    def by_position(self) -> bool:
+        """Whether ``due`` looks at positions alone, so that all ranks of a run find the same; else rank 0 is asked."""
+        return False
+
     @abstractmethod
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether to save now.
@@ -72,6 +77,16 @@ class SavePolicy(ABC):
 
 def _parts(policy: SavePolicy) -> tuple[SavePolicy, ...]:
     return policy.policies if isinstance(policy, AnySavePolicy) else (policy,)
+
+
+def split(policy: SavePolicy) -> tuple[tuple[SavePolicy, ...], tuple[SavePolicy, ...]]:
+    """Return the parts of ``policy`` that every rank can decide by itself, and those that rank 0 decides for all.
+
+    >>> split(EveryNSteps(500) | EveryNSeconds(600))
+    ((EveryNSteps(n=500),), (EveryNSeconds(s=600),))
+    """
+    parts = _parts(policy)
+    return tuple(p for p in parts if p.by_position), tuple(p for p in parts if not p.by_position)
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,11 @@ class AnySavePolicy(SavePolicy):
         """Whether any of the policies saves then."""
         return any(policy.on_exception for policy in self.policies)
 
+    @property
+    def by_position(self) -> bool:
+        """Whether all of the policies look at positions alone."""
+        return all(policy.by_position for policy in self.policies)
+
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether any policy is due."""
         return any(policy.due(now, last) for policy in self.policies)
@@ -117,6 +137,11 @@ class EveryNEpochs(SavePolicy):
 
     def __post_init__(self) -> None:
         require_int(self.n, "EveryNEpochs(n)", at_least=1)
+
+    @property
+    def by_position(self) -> bool:
+        """True."""
+        return True
 
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether the epoch just completed is a multiple of ``n`` and not saved yet."""
@@ -136,6 +161,11 @@ class EveryNSteps(SavePolicy):
 
     def __post_init__(self) -> None:
         require_int(self.n, "EveryNSteps(n)", at_least=1)
+
+    @property
+    def by_position(self) -> bool:
+        """True."""
+        return True
 
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether a multiple of ``n`` was reached after the last checkpoint's step."""
@@ -225,6 +255,11 @@ class OnException(SavePolicy):
 
     @property
     def on_exception(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def by_position(self) -> bool:
         """True."""
         return True
 

@@ -1,0 +1,151 @@
+"""Run the training script on several ranks with Paddle's own launcher, and look at what each rank has left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("training_script.py")
+# A run takes about ten; a dead rank's end is noticed by the launcher after up to sixteen.
+_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the script, ended.
+
+    Attributes:
+        out: Its folder.
+        name: What its files begin with.
+        ranks: How many there were.
+        status: The launcher's exit status, or minus the signal that killed it.
+    """
+
+    out: Path
+    name: str
+    ranks: int
+    status: int
+
+    def told(self, rank: int) -> dict[str, Any]:
+        """Return what a rank wrote when its fit was over, by return or exception."""
+        told: dict[str, Any] = json.loads((self.out / f"{self.name}.{rank}.json").read_text())
+        return told
+
+    def steps(self, rank: int) -> dict[str, str]:
+        """Return a rank's recorded steps and evaluations, in bits; a step twice is an error."""
+        steps: dict[str, str] = {}
+        for line in (self.out / f"{self.name}.{rank}.txt").read_text(encoding="ascii").splitlines():
+            kind, epoch, step, values = line.split(" ", 3)
+            assert f"{kind} {epoch} {step}" not in steps
+            steps[f"{kind} {epoch} {step}"] = values
+        return steps
+
+    def digests(self, rank: int) -> list[dict[str, str]]:
+        """Return the digests of a rank's parameters, after each epoch."""
+        lines = (self.out / f"{self.name}.{rank}.digests").read_text(encoding="ascii").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def final(self, rank: int) -> dict[str, Any]:
+        """Return the arrays that a rank ended in."""
+        with np.load(self.out / f"{self.name}.{rank}.npz") as arrays:
+            return dict(arrays)
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of what is committed, oldest first."""
+        return sorted(path.name for path in (self.out / "run" / "checkpoints").glob("step-*"))
+
+    def output(self) -> str:
+        """Return what launcher and ranks have printed."""
+        logs = [
+            self.out / f"{self.name}.launcher.log",
+            *sorted((self.out / f"{self.name}.logs").glob("workerlog.*")),
+        ]
+        return "\n".join(
+            f"== {log.name}\n{log.read_text(errors='replace')[-6000:]}" for log in logs if log.exists()
+        )
+
+
+def launch(
+    out: Path, *arguments: str, name: str = "run", ranks: int = 2, seconds: float | None = None
+) -> Run:
+    """Run the script on ``ranks`` ranks until launcher and ranks have all ended.
+
+    Args:
+        out: The run's folder.
+        arguments: Of the script.
+        name: What the run's files begin with.
+        ranks: How many; 1 is without the launcher.
+        seconds: Time limit for a rank to wait for another, where the default is too long for a test.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for file in out.glob("*.pid"):
+        file.unlink()
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks), "--backend", "gloo"]
+    launcher += ["--log_dir", str(out / f"{name}.logs")]
+    command = [sys.executable, *(launcher if ranks > 1 else []), str(SCRIPT)]
+    command += ["--out", str(out), "--name", name, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2"}
+    if seconds is not None:
+        environment["PADDLE_WARM_CALLBACKS_RANK_SECONDS"] = str(seconds)
+    with (out / f"{name}.launcher.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=out, env=environment
+        )
+    deadline = time.monotonic() + _SECONDS
+    try:
+        process.wait(_SECONDS)
+        while _living(out):  # ranks whose launcher was killed end by themselves
+            assert time.monotonic() < deadline, (
+                "ranks go on without their launcher\n" + Run(out, name, ranks, 0).output()
+            )
+            time.sleep(0.05)
+    finally:
+        for pid in [process.pid, *_living(out)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+    return Run(out, name, ranks, process.returncode)
+
+
+def _living(out: Path) -> list[int]:
+    """Return the processes of the ranks that have not ended; the launcher gives each a process group of its own."""
+    pids = [int(file.read_text()) for file in out.glob("*.pid")]
+    return [pid for pid in pids if str(out) in _command_line(pid)]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def differences(control: Run, *interrupted: Run) -> list[str]:
+    """Return, a sentence each, what interrupted runs of one command did otherwise than the control, in bits."""
+    found = []
+    for rank in range(control.ranks):
+        expected = control.steps(rank)
+        done: dict[str, str] = {}
+        for run in interrupted:
+            for key, values in run.steps(rank).items():
+                done[key] = values
+                if expected.get(key) != values:
+                    found.append(f"rank {rank}, {run.name}, {key}: {values}, control {expected.get(key)}")
+        found += [f"rank {rank}, {key}: never done" for key in expected if key not in done]
+        one, other = interrupted[-1].final(rank), control.final(rank)
+        assert set(one) == set(other)
+        found += [
+            f"rank {rank}, final {name}" for name in one if one[name].tobytes() != other[name].tobytes()
+        ]
+    return found
