@@ -13,7 +13,7 @@ from PIL import Image
 
 Array = Any  # float32 [size, size], or [size, size, 3] for pictures: brightness from 0 to 1
 
-SIZE = 128
+SIZE = 96
 # In the order of the alphabet, so that the old classes stand neither first nor together among all.
 CLASSES = ("blister", "crack", "dent", "rust", "scratch", "spot")
 OLD_CLASSES = ("dent", "scratch", "spot")
@@ -131,7 +131,7 @@ def _rivet(picture: Array, draw: np.random.Generator) -> Array:
 
 def _scratch(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     start = draw.uniform(10, SIZE - 10, 2)
-    angle, length = draw.choice([-1, 1]) * draw.uniform(0.3, 1.25), draw.uniform(40, 85)
+    angle, length = draw.choice([-1, 1]) * draw.uniform(0.3, 1.25), draw.uniform(35, 65)
     end = start + length * np.array([np.cos(angle), np.sin(angle)])
     bend = (start + end) / 2 + draw.uniform(-8, 8, 2)
     t = np.linspace(0, 1, 40)[:, None]
@@ -142,7 +142,7 @@ def _scratch(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _crack(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
-    at = draw.uniform(15, SIZE - 15, 2)
+    at = draw.uniform(20, SIZE - 20, 2)
     heading = draw.uniform(0, 2 * np.pi)
     points = [at]
     for _ in range(int(draw.integers(6, 11))):

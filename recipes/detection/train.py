@@ -77,7 +77,7 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 10
+    epochs: int = 8
     old_epochs: int = 20
     batch_size: int = 8
     seed: int = 0
