@@ -1,8 +1,8 @@
 """Transplant by class name, head dropped, and a cold start, at equal budget, over several seeds.
 
-    python benchmarks/detection_strategies.py [--seeds 3] [--dir runs/detection-strategies] [key=value of the recipe ...]
+    python benchmarks/detection_strategies.py [--seeds 3] [--dir runs/detection-strategies] [key=value ...]
 
-Runs the detection recipe for each seed, always from the same old model, and prints COCO mAP of the old and of the new
+Runs the detection recipe for each seed (with its overrides), always from the same old model, and prints COCO mAP of the old and of the new
 classes after each epoch, mean and range over the seeds, as a Markdown table; epoch 0 is what the start has given.
 Stopped and run again, it goes on.
 """
@@ -34,7 +34,10 @@ def main() -> None:
         overrides = [f"output={folder}", f"train.seed={seed}", *arguments.overrides]
         if seed:
             old = first / "export" / "old"
-            overrides += [f"checkpoint={old / 'model_final.pdparams'}", f"old_labels={old / 'label_list.txt'}"]
+            overrides += [
+                f"checkpoint={old / 'model_final.pdparams'}",
+                f"old_labels={old / 'label_list.txt'}",
+            ]
         subprocess.run([sys.executable, str(RECIPE), *overrides], check=True, stdout=sys.stderr)
         for tag, group in GROUPS.items():
             for arm, label in ARMS.items():
@@ -48,7 +51,9 @@ def main() -> None:
 
 def _curve(log_dir: Path, tag: str) -> list[float | None]:
     """Return the value before the first epoch, None of a cold start, and those after each."""
-    records = [json.loads(line) for line in (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line) for line in (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     start = [record["value"] for record in records if record["tag"] == f"start/{tag}"]
     return [start[0] if start else None, *(r["value"] for r in records if r["tag"] == f"eval/{tag}")]
 

@@ -100,7 +100,7 @@ def _configuration(folder: Path, detector: Path, num_classes: int, data: Evaluat
     }
     annotations = str(data.annotations.resolve())
     sets = (
-        f"EvalDataset: !COCODataSet {{image_dir: {_quoted(data.images.resolve())}, anno_path: {_quoted(annotations)},"
+        f"EvalDataset: !COCODataSet {{dataset_dir: {_quoted(data.images.resolve())}, anno_path: {_quoted(annotations)},"
         " allow_empty: true}\n"
         f"TestDataset: !ImageFolder {{anno_path: {_quoted(annotations)}}}\n"
     )

@@ -51,7 +51,7 @@ STRATEGIES = {
     "all": [Stage(0, ".*")],
 }
 TARGET = 0.3
-PLATES = {"old_train": 240, "old_val": 60, "new_train": 160, "new_val": 80}
+PLATES = {"old_train": 240, "old_val": 40, "new_train": 120, "new_val": 60}
 
 
 @dataclass
@@ -77,8 +77,8 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 8
-    old_epochs: int = 20
+    epochs: int = 5
+    old_epochs: int = 12
     batch_size: int = 8
     seed: int = 0
     old_seed: int = 0

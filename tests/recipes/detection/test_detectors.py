@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,9 +38,7 @@ def detector(name: str, classes: int, seed: int = 0) -> Detector:
 
 
 def evaluation(network: Detector, name: str, file: Path, classes: int) -> tuple[Any, paddle.Model]:
-    data, inputs = loader(
-        detector_file(name), file, file.parent, classes, training=False, batch_size=4
-    )
+    data, inputs = loader(detector_file(name), file, file.parent, classes, training=False, batch_size=4)
     return data, paddle.Model(network, inputs=network.takes(inputs, inputs))
 
 
@@ -107,7 +103,9 @@ def test_a_step_is_trained_through_fit_and_the_loss_is_ppdets(plates: dict[str, 
     network = detector(name, len(CLASSES))
     file = plates["new"]
     train, inputs = loader(detector_file(name), file, file.parent, len(CLASSES), training=True, batch_size=2)
-    val, to_evaluate = loader(detector_file(name), file, file.parent, len(CLASSES), training=False, batch_size=4)
+    val, to_evaluate = loader(
+        detector_file(name), file, file.parent, len(CLASSES), training=False, batch_size=4
+    )
     model = paddle.Model(network, inputs=network.takes(inputs, to_evaluate))
     metric = CocoMap(file, CLASSES)
     optimizer = paddle.optimizer.AdamW(1e-3, parameters=network.parameters())
@@ -137,9 +135,7 @@ def test_a_step_is_trained_through_fit_and_the_loss_is_ppdets(plates: dict[str, 
     assert np.isfinite(losses).all()
     after = network.state_dict()
     for part in ("backbone.", "neck.", "head."):
-        moved = [
-            key for key in before if part in key and not np.array_equal(before[key], after[key].numpy())
-        ]
+        moved = [key for key in before if part in key and not np.array_equal(before[key], after[key].numpy())]
         assert moved, part
 
 
@@ -167,7 +163,9 @@ def test_old_classes_are_found_as_well_right_after_the_transplant_as_before(
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_map_is_ppdets_own_for_each_of_its_outputs(plates: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_map_is_ppdets_own_for_each_of_its_outputs(
+    plates: dict[str, Path], tmp_path: Path, name: str
+) -> None:
     from ppdet.metrics import COCOMetric
 
     network = shaken(detector(name, len(CLASSES)))

@@ -1,0 +1,251 @@
+"""The detection recipe from its command line: killed and run again, its exports in ppdet's hands, and its default."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddle_warm_callbacks import CheckpointStore
+from recipes.detection.coco_map import CocoMap
+from recipes.detection.detector import Detector, detector_file
+from recipes.detection.loading import loader
+from recipes.detection.plates import CLASSES, OLD_CLASSES, write_plates
+
+pytest.importorskip("ppdet")
+import paddle
+
+SMALL = [
+    "data.limit=6",
+    "train.batch_size=2",
+    "train.old_epochs=1",
+    "train.epochs=3",
+    "compare_dropped=false",
+    "compare_cold=false",
+]
+DEADLINE = 200.0
+RECIPE = Path(detector_file("picodet_s")).parents[1] / "train.py"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(RECIPE), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(*arguments: str, timeout: float = DEADLINE) -> str:
+    with start(*arguments) as process:
+        printed, _ = process.communicate(timeout=timeout)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def newest(run_dir: Path) -> dict[str, bytes]:
+    """Return every tensor of a finished run's last checkpoint: weights, optimizer's excepted, and the average's."""
+    checkpoint = CheckpointStore(str(run_dir)).latest_verified()
+    assert checkpoint is not None
+    assert checkpoint.progress.epoch == 3
+    arrays = {**checkpoint.read_model(), **checkpoint.read_extra()}
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def curve(log_dir: Path, tag: str) -> list[tuple[int, float]]:
+    lines = (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(record["step"], record["value"]) for record in map(json.loads, lines) if record["tag"] == tag]
+
+
+@pytest.mark.timeout(900)
+def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    control, killed = tmp_path / "control", tmp_path / "killed"
+    printed = run(*SMALL, f"output={control}")
+    assert "447 tensors loaded, 16 transplanted, 0 not, of 463; 100.0% of parameters" in printed
+    process, deadline = start(*SMALL, f"output={killed}"), time.monotonic() + DEADLINE
+    with process:
+        while len(list((killed / "new" / "checkpoints").glob("*/manifest.json"))) < 1:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=DEADLINE)
+    assert process.returncode == -signal.SIGKILL
+    assert "resumed" in run(*SMALL, f"output={killed}")
+
+    whole = newest(control / "new")
+    assert newest(killed / "new") == whole
+    assert sum(name.startswith("kept@ema@") for name in whole) == 463
+    for tag in ("train/loss", "eval/mAP", "eval/mAP_old", "eval/mAP_new", "stage/index", "start/mAP_old"):
+        found = curve(killed / "vdl" / "new", tag)
+        assert found == curve(control / "vdl" / "new", tag), tag
+        assert found, tag
+    # From the third epoch on the backbone learns too.
+    assert [stage for _, stage in curve(control / "vdl" / "new", "stage/index")] == [0, 1]
+    exports = [(folder / "export" / "new" / "model_final.pdparams") for folder in (control, killed)]
+    weights = [{name: t.numpy().tobytes() for name, t in paddle.load(str(file)).items()} for file in exports]
+    assert weights[0] == weights[1]
+
+    visualdl = pytest.importorskip("visualdl")
+    reader = visualdl.LogReader(file_path=str(killed / "vdl" / "new" / "vdlrecords.run.log"))
+    assert [picture.id for picture in reader.get_data("image", "eval/sample_0")] == [3, 6, 9]
+
+
+PPDET = """
+import sys
+from ppdet.core.workspace import load_config
+from ppdet.engine import Trainer
+
+mode, config, weights, out = sys.argv[1:]
+cfg = load_config(config)
+cfg["output_eval"] = out
+# paddledet 2.6.0 can build its NMS into a program under older Paddles only.
+cfg["export"] = {"post_process": True, "nms": False, "benchmark": False}
+trainer = Trainer(cfg, mode=mode)
+trainer.load_weights(weights)
+if mode == "eval":
+    trainer.evaluate()
+else:
+    trainer.export(out)
+"""
+
+
+def by_ppdet(mode: str, exported: Path, out: Path) -> None:
+    """Do what ``tools/eval.py`` or ``tools/export_model.py`` does, with the part of it that is in the package."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            PPDET,
+            mode,
+            str(exported / "model.yml"),
+            str(exported / "model_final"),
+            str(out),
+        ],
+        cwd=out.parent,
+        # Trainer.export asks for the whole program, which newer Paddles build only when told to.
+        env={**os.environ, "ENABLE_FALL_BACK": "False"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not be loaded" not in done.stdout + done.stderr
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ppdet")
+def test_ppdets_own_trainer_evaluates_and_exports_what_was_exported(tmp_path: Path) -> None:
+    run(*SMALL, "train.epochs=1", f"output={tmp_path}")
+    exported = tmp_path / "export" / "new"
+    assert (exported / "label_list.txt").read_text(encoding="utf-8").split() == list(CLASSES)
+    by_ppdet("eval", exported, tmp_path / "ppdet")
+    by_ppdet("test", exported, tmp_path / "ppdet")
+    theirs = json.loads((tmp_path / "ppdet" / "bbox.json").read_text(encoding="utf-8"))
+    assert len(theirs) > 100
+
+    file = tmp_path / "plates" / "new_val.json"
+    network = Detector.build(detector_file("picodet_s"), len(CLASSES))
+    network.set_state_dict(paddle.load(str(exported / "model_final.pdparams")))
+    data, inputs = loader(
+        detector_file("picodet_s"), file, file.parent, len(CLASSES), training=False, batch_size=2
+    )
+    metric = CocoMap(file, CLASSES)
+    model = paddle.Model(network, inputs=network.takes(inputs, inputs))
+    model.prepare(metrics=metric)
+    model.evaluate(data, verbose=0)
+    assert metric.last is not None
+    ours = [
+        (image, int(kind) + 1, [x1, y1, x2 - x1, y2 - y1], score)
+        for image, boxes in metric.last.by_image.items()
+        for kind, score, x1, y1, x2, y2 in boxes.tolist()
+    ]
+    assert [(box["image_id"], box["category_id"]) for box in theirs] == [box[:2] for box in ours]
+    assert np.allclose([box["bbox"] for box in theirs], [box[2] for box in ours], atol=1e-3)
+    assert np.allclose([box["score"] for box in theirs], [box[3] for box in ours], atol=1e-6)
+    # What tools/export_model.py makes: a program with its weights, which finds what the network finds.
+    deployed = paddle.jit.load(str(tmp_path / "ppdet" / "model" / "model"))
+    image, _, _, scale = next(iter(data))  # boxes before the NMS are not scaled: the program has one input
+    (ppdets,) = network._ppdet
+    ppdets.training, ppdets.export_nms = False, False
+    expected = ppdets({"image": image[:1], "scale_factor": scale[:1]})
+    for found, name in zip(deployed(image[:1]), ("bbox", "scores")):
+        assert np.allclose(found.numpy(), expected[name].numpy(), rtol=1e-4, atol=1e-4), name
+    # The weights that were trained are beside the average, as PaddleDetection keeps them.
+    raw = paddle.load(str(exported / "model_final.pdema"))
+    trained = CheckpointStore(str(tmp_path / "new")).latest_verified()
+    assert trained is not None
+    assert {name: t.numpy().tobytes() for name, t in raw.items()} == {
+        name: array.tobytes() for name, array in trained.read_model().items()
+    }
+
+
+def test_the_model_it_exported_is_warm_start_for_the_next_with_a_class_renamed(tmp_path: Path) -> None:
+    run(*SMALL, "train.epochs=1", f"output={tmp_path / 'first'}")
+    old = tmp_path / "first" / "export" / "old"
+    labels = (old / "label_list.txt").read_text(encoding="utf-8").replace("dent", "bump")
+    (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
+    assert sorted(labels.split()) == sorted({"bump", *OLD_CLASSES} - {"dent"})
+    arguments = [
+        f"checkpoint={old / 'model_final.pdparams'}",
+        f"old_labels={tmp_path / 'labels.txt'}",
+        "rename=[bump=dent]",
+        f"output={tmp_path / 'second'}",
+    ]
+    run(*SMALL, "train.epochs=1", *arguments)
+    files = [tmp_path / name / "export" / "new" / "model_final.pdparams" for name in ("first", "second")]
+    first, second = ({n: t.numpy().tobytes() for n, t in paddle.load(str(file)).items()} for file in files)
+    assert first == second
+
+
+def spoilt(folder: Path) -> str:
+    """Write plates of which the third has a box that reaches out; return its annotation file."""
+    file = write_plates(folder / "plates", {"train": (CLASSES, 4)})["train"]
+    content = json.loads(file.read_text(encoding="utf-8"))
+    next(a for a in content["annotations"] if a["image_id"] == 3)["bbox"] = [90, 90, 30, 4]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train.epoch=3"], "did you mean train.epochs=…?"),
+        (["data.train=here.json"], "data.train=here.json, data.val=None"),
+        (["data.train=nowhere.json", "data.val=nowhere.json"], "cannot be read"),
+        (["data.train=SPOILT", "data.val=SPOILT"], "of image 3: [90, 90, 30, 4]"),
+        (["model.detector=picodet"], "picodet_s, ppyoloe_s, yolov3_mobilenet_v1"),
+        (["rename=[bottle]"], "old=new"),
+        (["train.unfreeze=slowly"], "staged"),
+    ],
+)
+def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:
+    file = spoilt(tmp_path)
+    with start(*(a.replace("SPOILT", file) for a in arguments), f"output={tmp_path / 'run'}") as process:
+        printed, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
+    assert said in printed
+    assert "Traceback" not in printed
+    assert "Epoch" not in printed
+
+
+@pytest.mark.recipes
+@pytest.mark.timeout(3600)
+def test_the_default_keeps_old_classes_and_is_ahead_of_the_others(tmp_path: Path) -> None:
+    printed = run(f"output={tmp_path}", timeout=3500)
+    before, _, after = printed.partition("old classes: mAP ")[2].partition(" in the old model, ")
+    assert before == after.split()[0] != "0.0000"
+    warm, dropped, cold = (dict(curve(tmp_path / "vdl" / n, "eval/mAP")) for n in ("new", "dropped", "cold"))
+    assert len(warm) == len(dropped) == len(cold) == 5
+    assert max(warm.values()) > max(cold.values())
+    first = min(warm)
+    old = [dict(curve(tmp_path / "vdl" / n, "eval/mAP_old"))[first] for n in ("new", "dropped", "cold")]
+    assert old[0] > old[1]
+    assert old[0] > old[2]
