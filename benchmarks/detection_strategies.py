@@ -2,9 +2,9 @@
 
     python benchmarks/detection_strategies.py [--seeds 3] [--dir runs/detection-strategies] [key=value ...]
 
-Runs the detection recipe for each seed (with its overrides), always from the same old model, and prints COCO mAP of the old and of the new
-classes after each epoch, mean and range over the seeds, as a Markdown table; epoch 0 is what the start has given.
-Stopped and run again, it goes on.
+Runs the detection recipe, with its overrides, for each seed, always from the same old model. Prints COCO mAP of the old
+and of the new classes after each epoch, mean and range over the seeds, as a Markdown table; epoch 0 is what the start
+has given. Stopped and run again, it goes on.
 """
 
 from __future__ import annotations
