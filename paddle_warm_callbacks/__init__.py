@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
     from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
     from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
+    from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
     from paddle_warm_callbacks.checkpoint.registry.registry import Registry
     from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
     from paddle_warm_callbacks.config.building import from_config
@@ -67,6 +68,7 @@ __all__ = [
     "KeepBest",
     "KeepEvery",
     "KeepLatest",
+    "Mirror",
     "NoUsableCheckpointError",
     "OnException",
     "OnNewBest",
@@ -100,6 +102,7 @@ _HOMES = {
     "callbacks.warm_lr_scaler": ("WarmLRScaler",),
     "callbacks.warm_start": ("WarmStartCallback",),
     "callbacks.warm_visualdl": ("WarmVisualDL",),
+    "checkpoint.mirror_writer": ("Mirror",),
     "checkpoint.registry.registry": ("Registry",),
     "checkpoint.store": ("Checkpoint", "CheckpointStore"),
     "config.building": ("from_config",),

@@ -12,6 +12,8 @@ from typing import Any
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
+from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
 from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
@@ -48,7 +50,8 @@ class PeriodicCheckpoint(FitCallback):
             checkpoints are then written to a directory of the cache, and copied to the URL as to a mirror.
         save: When to save: policies joined with ``|``.
         keep: What to keep: policies joined with ``|``. The newest checkpoint stays whatever they say.
-        mirror: URL that each committed checkpoint is copied to, behind training; any fsspec URL. None: no copy.
+        mirror: URL that each committed checkpoint is copied to, behind training; any fsspec URL. Or a :class:`Mirror`,
+            which says besides what stays there, and how fast it may be sent. None: no copy.
         metadata: Plain values stored with each checkpoint; ``"labels"``, a list in the head's order, lets a later
             ``HeadTransplant`` find them.
         save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
@@ -78,7 +81,7 @@ class PeriodicCheckpoint(FitCallback):
         *,
         save: SavePolicy = EveryNEpochs(1),  # noqa: B008  # immutable
         keep: RetentionPolicy = KeepLatest(3),  # noqa: B008  # immutable
-        mirror: str | None = None,
+        mirror: Mirror | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         save_on_signal: bool = True,
         on_error: str = "raise",
@@ -99,7 +102,7 @@ class PeriodicCheckpoint(FitCallback):
         self._store = CheckpointStore(place, layout=layout)
         self._save = save
         self._keep = keep
-        self._mirror = own_url or proof.mirror_of(mirror)
+        self._mirror = proof.mirror_of(Mirror.of(mirror if own_url is None else own_url))
         self._metadata = dict(metadata or {})
         self._signal = SignalFlag() if save_on_signal else None
         self._raises = on_error == "raise"
@@ -124,7 +127,7 @@ class PeriodicCheckpoint(FitCallback):
         super().set_params(params)
         proof.Witness.join_if_asked(self.loop)
         if self.loop is not None and self._mirror is not None:
-            self.loop.mirrors[self._store.run_dir.resolve()] = self._mirror
+            self.loop.mirrors[self._store.run_dir.resolve()] = self._mirror.url
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
@@ -374,6 +377,18 @@ class PeriodicCheckpoint(FitCallback):
             seconds_to_durable=event.seconds_to_durable,
             bytes=event.bytes_written,
         )
+        lag = None if self._writer is None else self._writer.mirror_lag()
+        if lag is not None:
+            self._show(loop, event.name, mirror_lag=lag)
+
+    def _mirrored(self, loop: FitLoop, event: MirrorEvent) -> None:
+        self._show(
+            loop,
+            event.name,
+            seconds_to_mirror=event.seconds,
+            bytes_to_mirror=event.bytes_sent,
+            passed_over_by_mirror=event.passed_over,
+        )
 
     def _show(self, loop: FitLoop, name: str, **values: float) -> None:
         position = position_of(name)
@@ -410,15 +425,17 @@ class PeriodicCheckpoint(FitCallback):
     def _open_for_writing(self, loop: FitLoop) -> None:
         resumed = loop.resumed_from
         ours = resumed is not None and self._store.holds(resumed)
-        mirrored = () if self._mirror is None else mirror.names_there(self._mirror)
+        mirrored = () if self._mirror is None else mirror.names_there(self._mirror.url)
         self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
         self._writer = BackgroundWriter(
             self._store,
             keep=self._keep,
             mirror=self._mirror,
             on_commit=lambda event: self._committed(loop, event),
-            on_mirrored=lambda name, seconds: self._show(loop, name, seconds_to_mirror=seconds),
+            on_mirrored=lambda event: self._mirrored(loop, event),
         )
+        if resumed is not None and ours and resumed.name not in mirrored:
+            self._writer.copy(resumed)  # the run was interrupted before it had been
         # That a copy was worthless one rank would know alone, and a checkpoint is all ranks' affair.
         if not loop.ranks.many and HoldBack.works_for(loop.optimizer):
             self._hold = HoldBack(loop.optimizer)

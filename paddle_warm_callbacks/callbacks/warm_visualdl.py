@@ -36,10 +36,11 @@ class WarmVisualDL(FitCallback):
 
     Tags: ``train/<metric>``, ``eval/<metric>``, ``lr/<group>`` (with the stage's factor; 0 for a group that is frozen),
     ``stage/index``, ``stage/trainable_share``, ``checkpoint/seconds_blocked``, ``checkpoint/seconds_to_durable``,
-    ``checkpoint/seconds_to_mirror``, ``checkpoint/bytes``, ``throughput/steps_per_second``,
-    ``throughput/data_wait_share``, ``train/gradient_norm``; texts ``start/report``, ``start/stages``,
-    ``start/lineage``; and the hyper-parameters, with the last values of the metrics of evaluation (of training, where
-    there is none).
+    ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share``, ``train/gradient_norm``; with
+    a mirror ``checkpoint/seconds_to_mirror``, ``checkpoint/bytes_to_mirror``, ``checkpoint/passed_over_by_mirror`` and
+    ``checkpoint/mirror_lag`` (seconds for which the mirror had lacked something at a commit); texts ``start/report``,
+    ``start/stages``, ``start/lineage``; and the hyper-parameters, with the last values of the metrics of evaluation (of
+    training, where there is none).
 
     Example:
         >>> board = WarmVisualDL("runs/defects/vdl", hparams={"augmentation": "flips"})

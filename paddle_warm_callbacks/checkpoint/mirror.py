@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from paddle_warm_callbacks.checkpoint import durable, names
-from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
+from paddle_warm_callbacks.checkpoint.digests import digest_of
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, FileEntry, Manifest
+from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.pointers import LATEST
-from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened
-from paddle_warm_callbacks.errors import SourceError
+from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened, require_bucket
+from paddle_warm_callbacks.errors import CheckpointWriteError, SourceError
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -25,11 +27,11 @@ _FILES_AT_ONCE = 4
 def upload(checkpoint: Checkpoint, url: str) -> str:
     """Copy a checkpoint to ``<url>/checkpoints/<name>``, unless the very same is there.
 
-    The order is that of a commit: whatever manifest stands there goes, then come the files, the manifest, and at last
-    ``latest.json``. A reader never finds a manifest beside files that are not its own.
+    The order is that of a commit: first come the files, then the manifest, and at last ``latest.json``. A reader never
+    finds a manifest beside files that are not its own.
 
     Args:
-        checkpoint: A committed one; its files are compared with its manifest on the way by their sizes.
+        checkpoint: A committed one.
         url: The mirror's root: any fsspec URL or a local path.
 
     Returns:
@@ -37,31 +39,52 @@ def upload(checkpoint: Checkpoint, url: str) -> str:
 
     Raises:
         CorruptCheckpointError: The local files are not what its manifest says.
+        CheckpointWriteError: Another checkpoint of that name is there.
         OSError: The file system refused, or was not reached; also what its own library raises for that.
     """
     files, root = opened(url)
-    put(checkpoint, files, f"{root}/{CHECKPOINTS}/{checkpoint.name}")
-    files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": checkpoint.name}).encode("ascii"))
+    with Sender(files) as sender:
+        put(checkpoint, sender, f"{root}/{CHECKPOINTS}/{checkpoint.name}")
+    point_at_latest(files, root, checkpoint.name)
     return f"{url.rstrip('/')}/{CHECKPOINTS}/{checkpoint.name}"
 
 
-def put(checkpoint: Checkpoint, files: Any, target: str) -> None:
-    """Copy a checkpoint to the directory ``target`` of a file system, unless the very same is there.
+def put(checkpoint: Checkpoint, sender: Sender, target: str, known: Mapping[str, str] | None = None) -> None:
+    """Copy a checkpoint to the directory ``target``, unless the very same is there; errors as :func:`upload`.
 
-    Raises:
-        CorruptCheckpointError: The local files are not what its manifest says.
-        OSError: The file system refused, or was not reached; also what its own library raises for that.
+    Args:
+        checkpoint: A committed one.
+        sender: Its file system is the target's.
+        target: A directory there, which need not exist.
+        known: Digest to a path there, of files that were sent before.
     """
     manifest = (Path(checkpoint.path) / MANIFEST).read_bytes()
-    if bytes_at(files, f"{target}/{MANIFEST}") != manifest:
-        checkpoint.verify()  # a damaged copy would be found only when it is needed
-        if files.exists(f"{target}/{MANIFEST}"):
-            files.rm_file(f"{target}/{MANIFEST}")
-        make_directory(files, target)
-        for name, entry in checkpoint.manifest.files.items():
-            files.put_file(str(Path(checkpoint.path) / name), f"{target}/{name}")
-            _require_size(files, f"{target}/{name}", entry.size)
-        files.pipe_file(f"{target}/{MANIFEST}", manifest)
+    there = bytes_at(sender.files, f"{target}/{MANIFEST}")
+    if there == manifest:
+        return
+    if there is not None:
+        raise CheckpointWriteError(
+            "another checkpoint of that name is there, and is not written over",
+            where=f"{checkpoint.path} -> {target}",
+            received=f"a manifest of digest {digest_of(there)}",
+            expected=f"none, or that of digest {digest_of(manifest)}",
+            remedy="two runs were given one mirror: give each its own; or delete what is there",
+        )
+    checkpoint.verify()  # a damaged copy would be found only when it is needed
+    make_directory(sender.files, target)
+
+    def send(item: tuple[str, FileEntry]) -> None:
+        name, entry = item
+        sender.send(Path(checkpoint.path) / name, f"{target}/{name}", entry, (known or {}).get(entry.digest))
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        list(pool.map(send, checkpoint.manifest.files.items()))
+    sender.files.pipe_file(f"{target}/{MANIFEST}", manifest)
+
+
+def point_at_latest(files: Any, root: str, name: str) -> None:
+    """Name the newest checkpoint in the mirror's ``latest.json``."""
+    files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": name}).encode("ascii"))
 
 
 def list_mirrored(url: str) -> Sequence[str]:
@@ -71,7 +94,7 @@ def list_mirrored(url: str) -> Sequence[str]:
     will be found out when its manifest is read.
 
     Raises:
-        OSError: The file system was not reached.
+        OSError: The file system was not reached, or the bucket is not there.
     """
     files, root = opened(url)
     files.invalidate_cache()  # fsspec remembers listings of this process's own
@@ -90,6 +113,8 @@ def list_mirrored(url: str) -> Sequence[str]:
         if newest not in found and names.position_of(newest) is not None:
             listed_late = bytes_at(files, f"{root}/{CHECKPOINTS}/{newest}/{MANIFEST}") is not None
             found.update({newest} if listed_late else ())
+    if not found:
+        require_bucket(files, root)
     return names.in_order(found)
 
 
@@ -147,9 +172,3 @@ def download_into(url: str, directory: Path) -> None:
         with (directory / name).open("rb+") as file:
             durable.flush(file)
     durable.flush_directory(directory)
-
-
-def _require_size(files: Any, path: str, size: int) -> None:
-    found = files.size(path)
-    if found is not None and found != size:
-        raise OSError(f"{path} has {found} bytes after {size} were sent")

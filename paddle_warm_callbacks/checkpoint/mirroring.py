@@ -3,44 +3,68 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from paddle_warm_callbacks.checkpoint import mirror
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.errors import CheckpointWriteError
+from paddle_warm_callbacks.errors import CheckpointWriteError, WarmCallbacksError
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
-_ATTEMPTS = 3
-_SECONDS_BETWEEN = 2.0
+# A minute in all, in which a server may be restarted; a newer checkpoint ends the waiting.
+_ATTEMPTS = 7
+_SECONDS_BETWEEN = 1.0
+# What trying again does not mend: a bucket that is gone, credentials that do not count.
+_FINAL = (FileNotFoundError, PermissionError, WarmCallbacksError)
+
+
+@dataclass(frozen=True)
+class MirrorEvent:
+    """One checkpoint that has arrived at the mirror.
+
+    Attributes:
+        name: The checkpoint's name.
+        seconds: From its commit to its arrival.
+        bytes_sent: Bytes of files that went over the line for it.
+        passed_over: Checkpoints so far that newer ones overtook before their upload began.
+    """
+
+    name: str
+    seconds: float
+    bytes_sent: int
+    passed_over: int
 
 
 class MirrorThread:
-    """Copy checkpoints to a URL, one at a time, on a thread of its own.
+    """Copy checkpoints to a mirror, one at a time, on a thread of its own.
 
     A checkpoint that is submitted while another waits takes its place: a mirror slower than the saves gets the newest
-    each time it is free, and ``passed_over`` counts those it never gets. An upload is tried three times; if it fails,
-    the next checkpoint is tried in its turn. Nothing is deleted at the mirror.
+    each time it is free, and ``passed_over`` counts those it never gets. An upload that fails is tried again, after
+    one second, two, four and so on, for a minute, and goes on where it stopped; a newer checkpoint takes its place.
 
     Args:
-        url: The mirror's root: any fsspec URL.
-        on_copied: Called with the name of each checkpoint that has arrived and the seconds since it was submitted, on
-            the mirror's thread; must be quick.
+        mirror: Where to.
+        on_copied: Called with a :class:`MirrorEvent` for each checkpoint that has arrived, on the mirror's thread; must
+            be quick.
 
     Attributes:
         passed_over: Checkpoints that were replaced by newer ones before their upload began.
     """
 
-    def __init__(self, url: str, on_copied: Callable[[str, float], None] | None = None) -> None:
-        self._url = url
+    def __init__(self, mirror: Mirror, on_copied: Callable[[MirrorEvent], None] | None = None) -> None:
+        self._mirror = mirror
+        self._writer = MirrorWriter(mirror)
         self._on_copied = on_copied
         self.passed_over = 0
         self._changed = threading.Condition()
         # These are read and written under the condition.
         self._waiting: Checkpoint | None = None
         self._submitted = 0.0
+        self._behind_since: float | None = None
         self._uploading: Checkpoint | None = None
         self._failure: CheckpointWriteError | None = None
         self._closing = False
@@ -53,6 +77,8 @@ class MirrorThread:
                 self.passed_over += 1
                 logger.info("%s is not mirrored: %s overtook it", self._waiting.name, checkpoint.name)
             self._waiting, self._submitted = checkpoint, time.monotonic()
+            if self._behind_since is None:
+                self._behind_since = self._submitted
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="checkpoint-mirror", daemon=True)
                 self._thread.start()
@@ -63,14 +89,20 @@ class MirrorThread:
         with self._changed:
             return tuple(c.name for c in (self._uploading, self._waiting) if c is not None)
 
+    def lag(self) -> float:
+        """Return for how many seconds the mirror has lacked a checkpoint that was submitted; 0 if it has the newest."""
+        with self._changed:
+            return 0.0 if self._behind_since is None else time.monotonic() - self._behind_since
+
     def close(self) -> None:
-        """Wait for the last upload and end the thread."""
+        """Wait for the last upload and end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join()
+        self._writer.close()
 
     def raise_failure(self) -> None:
         """Raise CheckpointWriteError, once, if the last upload failed: the mirror lacks the newest checkpoint."""
@@ -88,45 +120,52 @@ class MirrorThread:
                 checkpoint, self._waiting = self._waiting, None
                 submitted = self._submitted
                 self._uploading = checkpoint
-            failure = self._upload(checkpoint)
-            if failure is None and self._on_copied is not None:
-                self._on_copied(checkpoint.name, time.monotonic() - submitted)
+            failure = self._upload(checkpoint, submitted)
             with self._changed:
                 self._uploading = None
                 self._failure = failure
+                if failure is None:
+                    newer = self._waiting is not None  # submitted while this one was on its way
+                    self._behind_since = self._submitted if newer else None
 
-    def _upload(self, checkpoint: Checkpoint) -> CheckpointWriteError | None:
+    def _upload(self, checkpoint: Checkpoint, submitted: float) -> CheckpointWriteError | None:
+        sent = self._writer.bytes_sent
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                mirror.upload(checkpoint, self._url)
+                self._writer.copy(checkpoint)
             # Every storage library raises its own; none of them may end training, and close reports the last.
             except Exception as error:
-                logger.warning(
-                    "copying %s to %s failed (%d of %d): %s",
-                    checkpoint.name,
-                    self._url,
-                    attempt,
-                    _ATTEMPTS,
-                    error,
-                )
-                failure = _mirror_error(checkpoint, self._url, error)
+                failure = self._failed(checkpoint, attempt, error)
                 with self._changed:
-                    if attempt == _ATTEMPTS or self._changed.wait_for(
-                        lambda: self._waiting is not None, _SECONDS_BETWEEN
+                    if (
+                        attempt == _ATTEMPTS
+                        or isinstance(error, _FINAL)
+                        or self._changed.wait_for(lambda: self._waiting is not None, _pause(attempt))
                     ):
                         return failure
             else:
+                if self._on_copied is not None:
+                    seconds, sent = time.monotonic() - submitted, self._writer.bytes_sent - sent
+                    self._on_copied(MirrorEvent(checkpoint.name, seconds, sent, self.passed_over))
                 return None
         return None
 
+    def _failed(self, checkpoint: Checkpoint, attempt: int, error: Exception) -> CheckpointWriteError:
+        url = self._mirror.url
+        logger.warning(
+            "copying %s to %s failed (%d of %d): %s", checkpoint.name, url, attempt, _ATTEMPTS, error
+        )
+        failure = CheckpointWriteError(
+            "the newest checkpoint is committed, but could not be copied to the mirror",
+            where=f"{checkpoint.path} -> {url}",
+            received=f"{type(error).__name__}: {error}",
+            expected="a mirror that can be written to",
+            remedy="copy the directory yourself: a copied checkpoint is as good as the original",
+        )
+        failure.__cause__ = error
+        return failure
 
-def _mirror_error(checkpoint: Checkpoint, url: str, error: Exception) -> CheckpointWriteError:
-    failure = CheckpointWriteError(
-        "the newest checkpoint is committed, but could not be copied to the mirror",
-        where=f"{checkpoint.path} -> {url}",
-        received=f"{type(error).__name__}: {error}",
-        expected="a mirror that can be written to",
-        remedy="copy the directory yourself: a copied checkpoint is as good as the original",
-    )
-    failure.__cause__ = error
-    return failure
+
+def _pause(attempt: int) -> float:
+    """Return seconds before the next attempt, of which there are many when a server comes back to many clients."""
+    return _SECONDS_BETWEEN * float(1 << attempt - 1) * random.uniform(0.75, 1.25)

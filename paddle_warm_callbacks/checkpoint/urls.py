@@ -6,15 +6,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec.config
 import fsspec.core
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
+S3 = frozenset({"s3", "s3a"})
+# For an answer. botocore counts from when a request begins to be sent, and on a slow line that takes its time.
+_S3_SECONDS = 60
 # There are no directories there, and making one would make the bucket, which nobody asked for if its name is mistyped.
 _OBJECT_STORES = frozenset({"s3", "s3a", "oss", "gs", "gcs", "abfs", "az"})
 
 # What a scheme's package is called among our extras.
-_EXTRAS = {"http": "http", "https": "http", "oss": "oss", "s3": "s3"}
+_EXTRAS = {
+    "gcs": "gs", "gs": "gs", "hdfs": "hdfs", "http": "http", "https": "http", "oss": "oss", "s3": "s3", "s3a": "s3",
+}  # fmt: skip
 
 
 def is_url(text: str) -> bool:
@@ -45,21 +51,41 @@ def opened(url: str) -> tuple[Any, str]:
     Raises:
         SourceError: No such scheme, or the package it needs is not installed.
     """
+    options: dict[str, Any] = {}
+    if not S3.isdisjoint({url.partition("://")[0]}):
+        chosen = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        options["config_kwargs"] = {"read_timeout": _S3_SECONDS, **chosen}
     try:
-        files, path = fsspec.core.url_to_fs(url)
+        files, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        scheme = url.partition("://")[0]
-        extra = _EXTRAS.get(scheme)
-        raise SourceError(
-            f"URLs that begin with {scheme}:// cannot be opened",
-            where=url,
-            received=str(error),
-            expected="a scheme that fsspec knows, with its package installed",
-            remedy=f'pip install "paddle-warm-callbacks[{extra}]"'
-            if extra
-            else f"pip install the fsspec package for {scheme}://",
-        ) from error
+        raise _cannot_be_opened(url, error) from error
     return files, str(path).rstrip("/")
+
+
+def require_scheme(url: str) -> None:
+    """Check that a URL or local path could be opened, without asking anybody.
+
+    Raises:
+        SourceError: No such scheme, or the package it needs is not installed.
+    """
+    try:
+        fsspec.get_filesystem_class(url.partition("://")[0] if is_url(url) else "file")
+    except (ImportError, ValueError) as error:
+        raise _cannot_be_opened(url, error) from error
+
+
+def _cannot_be_opened(url: str, error: Exception) -> SourceError:
+    scheme = url.partition("://")[0]
+    extra = _EXTRAS.get(scheme)
+    return SourceError(
+        f"URLs that begin with {scheme}:// cannot be opened",
+        where=url,
+        received=str(error),
+        expected="a scheme that fsspec knows, with its package installed",
+        remedy=f'pip install "paddle-warm-callbacks[{extra}]"'
+        if extra
+        else f"pip install the fsspec package for {scheme}://",
+    )
 
 
 def protocols(files: Any) -> frozenset[str]:
@@ -71,6 +97,17 @@ def make_directory(files: Any, path: str) -> None:
     """Make a directory and those above it, where the file system has such."""
     if _OBJECT_STORES.isdisjoint(protocols(files)):
         files.makedirs(path, exist_ok=True)
+
+
+def require_bucket(files: Any, path: str) -> None:
+    """Check that the bucket of an S3 path is there: listing one that is not finds nothing, as if it were empty.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        OSError: It could not be reached.
+    """
+    if not S3.isdisjoint(protocols(files)):
+        files.call_s3("list_objects_v2", Bucket=files.split_path(path)[0], MaxKeys=1)
 
 
 def bytes_at(files: Any, path: str) -> bytes | None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
-from paddle_warm_callbacks.checkpoint.mirroring import MirrorThread
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
+from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent, MirrorThread
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import CheckpointWriteError, WarmCallbacksError
 from paddle_warm_callbacks.plan.retention import RetentionPolicy
@@ -54,9 +55,9 @@ class BackgroundWriter:
     Args:
         store: Where to; its lock should be held by this process.
         keep: What stays after each commit; None: everything.
-        mirror: URL that each committed checkpoint is copied to; None: no copies. See :class:`MirrorThread`.
+        mirror: Where each committed checkpoint is copied to; None: no copies. See :class:`MirrorThread`.
         on_commit: Called with a :class:`SaveEvent` after each commit, on the writer's thread; must be quick.
-        on_mirrored: Called with each name that has arrived at the mirror, and the seconds since its commit, on the
+        on_mirrored: Called with a :class:`MirrorEvent` for each checkpoint that has arrived at the mirror, on the
             mirror's thread; must be quick.
 
     Attributes:
@@ -68,13 +69,14 @@ class BackgroundWriter:
         store: CheckpointStore,
         *,
         keep: RetentionPolicy | None = None,
-        mirror: str | None = None,
+        mirror: Mirror | str | None = None,
         on_commit: Callable[[SaveEvent], None] | None = None,
-        on_mirrored: Callable[[str, float], None] | None = None,
+        on_mirrored: Callable[[MirrorEvent], None] | None = None,
     ) -> None:
         self._store = store
         self._keep = keep
-        self._mirror = None if mirror is None else MirrorThread(mirror, on_mirrored)
+        to = Mirror.of(mirror)
+        self._mirror = None if to is None else MirrorThread(to, on_mirrored)
         self._on_commit = on_commit
         self.waited = 0
         self._changed = threading.Condition()
@@ -105,6 +107,15 @@ class BackgroundWriter:
                 self._thread = threading.Thread(target=self._work, name="checkpoint-writer", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def copy(self, checkpoint: Checkpoint) -> None:
+        """Have a checkpoint that was committed earlier copied to the mirror, if there is one; returns at once."""
+        if self._mirror is not None:
+            self._mirror.submit(checkpoint)
+
+    def mirror_lag(self) -> float | None:
+        """Return for how many seconds the mirror has lacked something; None without a mirror."""
+        return None if self._mirror is None else self._mirror.lag()
 
     def wait(self) -> None:
         """Block until what was submitted is durable, and older checkpoints are deleted; not for the mirror.

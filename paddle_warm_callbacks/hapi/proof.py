@@ -11,11 +11,13 @@ import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from paddle_warm_callbacks.checkpoint import cache, urls
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+
+_Mirror = TypeVar("_Mirror")
 
 VARIABLE = "PADDLE_WARM_CALLBACKS_PROOF"
 
@@ -71,9 +73,9 @@ def run_place(given: Any, where: str) -> tuple[Path, str | None]:
     return local_directory(given, where), None
 
 
-def mirror_of(url: str | None) -> str | None:
-    """Return the mirror that a run told to copy to ``url`` has: none if it is watched."""
-    return url if watch() is None else None
+def mirror_of(given: _Mirror) -> _Mirror | None:
+    """Return the mirror that a run told to copy to one has: none if it is watched."""
+    return given if watch() is None else None
 
 
 def trace_file(directory: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.urls import opened
-from paddle_warm_callbacks.errors import CorruptCheckpointError, SourceError
+from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, SourceError
 from tests.checkpoint.samples import contents, entries, step_in
 
 
@@ -104,27 +104,13 @@ def test_an_upload_that_breaks_off_anywhere_shows_nothing_and_can_be_repeated(
     assert step_in(mirror.download(f"{url}/checkpoints/step-00000001", tmp_path / "back")) == 1
 
 
-def test_another_checkpoint_of_the_same_name_is_replaced(tmp_path: Path, url: str) -> None:
-    mirror.upload(_commit(tmp_path, 1)[0], url)
+def test_another_checkpoint_of_the_same_name_is_not_written_over(tmp_path: Path, url: str) -> None:
+    first = _commit(tmp_path, 1)[0]
+    mirror.upload(first, url)
     other = CheckpointStore(tmp_path / "other").commit(contents(1, metrics={"acc": 1.0}))
-    mirror.upload(other, url)
-    assert mirror.download(f"{url}/checkpoints/step-00000001", tmp_path / "back").digest == other.digest
-
-
-def test_a_replacement_that_breaks_off_leaves_no_manifest_beside_mixed_files(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mirror.upload(_commit(tmp_path, 1)[0], url)
-    other = CheckpointStore(tmp_path / "other").commit(contents(1, metrics={"acc": 1.0}))
-    with monkeypatch.context() as patch:
-
-        def failing(*arguments: Any) -> None:
-            raise ConnectionError("lost")
-
-        patch.setattr(_files(url), "put_file", failing)
-        with pytest.raises(ConnectionError):
-            mirror.upload(other, url)
-    assert mirror.list_mirrored(url) == []
+    with pytest.raises(CheckpointWriteError, match="is not written over"):
+        mirror.upload(other, url)
+    assert mirror.download(f"{url}/checkpoints/step-00000001", tmp_path / "back").digest == first.digest
 
 
 def test_a_damaged_checkpoint_is_not_uploaded(tmp_path: Path, url: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from paddle_warm_callbacks.checkpoint import mirror, mirroring
+from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
 from paddle_warm_callbacks.errors import CheckpointWriteError
@@ -135,54 +136,81 @@ def test_a_slow_mirror_holds_up_nothing_and_gets_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, let_go = threading.Event(), threading.Event()
-    upload, uploaded = mirror.upload, list[str]()
+    put, uploaded = mirror.put, list[str]()
 
-    def slow(checkpoint: Any, url: str) -> str:
+    def slow(checkpoint: Any, *given: Any) -> None:
         begun.set()
         assert let_go.wait(10)
         checkpoint.verify()  # retention has spared it meanwhile
         uploaded.append(checkpoint.name)
-        return upload(checkpoint, url)
+        put(checkpoint, *given)
 
-    monkeypatch.setattr(mirror, "upload", slow)
+    monkeypatch.setattr(mirror, "put", slow)
     store = CheckpointStore(tmp_path)
-    writer = BackgroundWriter(store, keep=KeepLatest(1), mirror=f"memory://{tmp_path}")
+    arrived: list[MirrorEvent] = []
+    url = f"memory://{tmp_path}"
+    writer = BackgroundWriter(store, keep=KeepLatest(1), mirror=url, on_mirrored=arrived.append)
+    assert writer.mirror_lag() == 0
     writer.submit(contents(0))
     assert begun.wait(10)
     for step in range(1, 5):
         writer.submit(contents(step))
     writer.wait()
     assert [step_in(checkpoint) for checkpoint in store.list()] == [0, 4]
+    assert (writer.mirror_lag() or 0) > 0
     let_go.set()
     writer.close()
     assert uploaded == ["step-00000000", "step-00000004"]
+    assert [(event.name, event.passed_over) for event in arrived] == [
+        ("step-00000000", 3),
+        ("step-00000004", 3),
+    ]
+    assert writer.mirror_lag() == 0
 
 
-@pytest.mark.parametrize("failures", [2, 3, 99])
+@pytest.mark.parametrize("failures", [2, 6, 7, 99])
 def test_a_failing_mirror_is_tried_again_and_reported_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     attempts = 0
-    upload = mirror.upload
+    put = mirror.put
 
-    def failing(checkpoint: Any, url: str) -> str:
+    def failing(*given: Any) -> None:
         nonlocal attempts
         attempts += 1
         if attempts <= failures:
             raise ConnectionError("no route")
-        return upload(checkpoint, url)
+        put(*given)
 
-    monkeypatch.setattr(mirror, "upload", failing)
+    monkeypatch.setattr(mirror, "put", failing)
     monkeypatch.setattr(mirroring, "_SECONDS_BETWEEN", 0.0)
     store = CheckpointStore(tmp_path)
     writer = BackgroundWriter(store, mirror=f"memory://{tmp_path}")
     writer.submit(contents(1))
     writer.wait()  # training does not hear of it
-    if failures >= 3:
+    if failures >= 7:
         with pytest.raises(CheckpointWriteError, match="could not be copied to the mirror"):
             writer.close()
-        assert attempts == 3
+        assert attempts == 7
     else:
         writer.close()
         assert mirror.list_mirrored(f"memory://{tmp_path}") == ["step-00000001"]
     assert [step_in(checkpoint) for checkpoint in store.list()] == [1]
+
+
+@pytest.mark.parametrize("error", [PermissionError("who are you"), FileNotFoundError("no such bucket")])
+def test_what_another_attempt_does_not_mend_is_not_attempted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    attempts: list[int] = []
+
+    def refused(*given: Any) -> None:
+        attempts.append(1)
+        raise error
+
+    monkeypatch.setattr(mirror, "put", refused)
+    writer = BackgroundWriter(CheckpointStore(tmp_path), mirror=f"memory://{tmp_path}")
+    writer.submit(contents(1))
+    with pytest.raises(CheckpointWriteError, match=str(error)):
+        writer.close()
+    assert attempts == [1]

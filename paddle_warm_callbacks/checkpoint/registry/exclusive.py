@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from paddle_warm_callbacks.checkpoint import durable
-from paddle_warm_callbacks.checkpoint.urls import make_directory, protocols
+from paddle_warm_callbacks.checkpoint.urls import S3, make_directory, protocols
 
 _MARKER = "registry.json"
 _MARKER_BYTES = b'{"format": 1}\n'
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
-_S3 = frozenset({"s3", "s3a"})
 _LOCAL = frozenset({"file", "local"})
 
 
@@ -40,7 +39,7 @@ class ExclusiveWriter:
         self._files = files
         self._root = root
         self._local = not _LOCAL.isdisjoint(protocols(files))
-        self._conditional: bool | None = None if not _S3.isdisjoint(protocols(files)) else False
+        self._conditional: bool | None = None if not S3.isdisjoint(protocols(files)) else False
 
     def create(self, path: str, data: bytes) -> bool:
         """Write the object at ``path``, whole; return False if it is there, or its name was given up.

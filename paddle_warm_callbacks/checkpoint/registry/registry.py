@@ -35,6 +35,7 @@ from paddle_warm_callbacks.checkpoint.registry.record import (
     described,
 )
 from paddle_warm_callbacks.checkpoint.registry.references import require_name, require_tag
+from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.source import open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError, RegistryError
@@ -148,7 +149,8 @@ class Registry(Catalog):
         with _checkpoint_of(checkpoint) as found:
             told = self._told(found.manifest, dict(metadata or {}))
             with self._reaching():
-                mirror.put(found, self._files, f"{self._path}/{CHECKPOINTS}/{found.digest}")
+                with Sender(self._files) as sender:
+                    mirror.put(found, sender, f"{self._path}/{CHECKPOINTS}/{found.digest}")
                 return self._publish(found, name, version, told, rank_by)
 
     def tag(self, reference: str, tag: str) -> ModelVersion:

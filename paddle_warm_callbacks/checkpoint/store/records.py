@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddle_warm_callbacks.checkpoint import names
+from paddle_warm_callbacks.checkpoint.manifest import Manifest
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.plan.retention import CheckpointRecord
@@ -38,11 +39,11 @@ class Records:
             for name in committed:
                 if name not in self._known:
                     self._known[name] = self._read(name)
-        return [self._known.get(name) or _record_of_name(name) for name in committed]
+        return [self._known.get(name) or record_of_name(name) for name in committed]
 
     def add(self, checkpoint: Checkpoint) -> None:
         """Remember a checkpoint that was just written, in the place of one of the same name."""
-        self._known[checkpoint.name] = _record_of(checkpoint)
+        self._known[checkpoint.name] = record_of(checkpoint.name, checkpoint.manifest)
 
     def forget(self, name: str) -> None:
         """Drop the record of a checkpoint that is gone."""
@@ -50,20 +51,19 @@ class Records:
 
     def _read(self, name: str) -> CheckpointRecord:
         try:
-            return _record_of(Checkpoint(self._checkpoints / name))
+            return record_of(name, Checkpoint(self._checkpoints / name).manifest)
         except CorruptCheckpointError as error:
             logger.warning("%s counts as one without metrics: %s", name, error)
-            return _record_of_name(name)
+            return record_of_name(name)
 
 
-def _record_of(checkpoint: Checkpoint) -> CheckpointRecord:
-    manifest = checkpoint.manifest
-    return CheckpointRecord(
-        checkpoint.name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics)
-    )
+def record_of(name: str, manifest: Manifest) -> CheckpointRecord:
+    """Return what a checkpoint's manifest says, as policies are told it."""
+    return CheckpointRecord(name, manifest.progress, manifest.epoch_completed, dict(manifest.metrics))
 
 
-def _record_of_name(name: str) -> CheckpointRecord:
+def record_of_name(name: str) -> CheckpointRecord:
+    """Return what a checkpoint's name alone says."""
     position = names.position_of(name)
     assert position is not None
     progress = Progress(position.global_step, position.epochs_completed or 0, 0)
