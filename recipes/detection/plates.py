@@ -136,8 +136,8 @@ def _scratch(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     bend = (start + end) / 2 + draw.uniform(-8, 8, 2)
     t = np.linspace(0, 1, 40)[:, None]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
-    opacity = np.clip(draw.uniform(1.8, 2.8) - _distance(curve), 0, 1)
-    shade = 0.28 if draw.random() < 0.3 else -0.28
+    opacity = np.clip(draw.uniform(2.2, 3.4) - _distance(curve), 0, 1)
+    shade = 0.32 if draw.random() < 0.3 else -0.32
     return _blend(picture, picture + shade * draw.uniform(0.7, 1.2), opacity), opacity
 
 
@@ -151,14 +151,14 @@ def _crack(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     branch = points[len(points) // 2]
     turned = heading + draw.choice([-1.2, 1.2])
     paths = [np.array(points), np.array([branch, branch + 12 * np.array([np.cos(turned), np.sin(turned)])])]
-    opacity = np.clip(2.0 - np.min([_distance(_dense(path)) for path in paths], axis=0), 0, 1)
-    return _blend(picture, picture - 0.25, opacity), opacity
+    opacity = np.clip(2.5 - np.min([_distance(_dense(path)) for path in paths], axis=0), 0, 1)
+    return _blend(picture, picture - 0.32, opacity), opacity
 
 
 def _dent(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:
     u, v, _ = _ellipse(draw, 11, 20)
-    opacity = np.exp(-1.2 * (u * u + v * v))
-    return _blend(picture, picture + 0.45 * np.clip(u, -1, 1)[..., None], opacity), opacity
+    opacity = np.exp(-((u * u + v * v) ** 2))
+    return _blend(picture, picture + 0.6 * np.clip(u, -1, 1)[..., None], opacity), opacity
 
 
 def _blister(picture: Array, draw: np.random.Generator) -> tuple[Array, Array]:

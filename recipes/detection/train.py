@@ -79,7 +79,7 @@ class TrainConfig:
 
     epochs: int = 5
     old_epochs: int = 12
-    batch_size: int = 8
+    batch_size: int = 4
     seed: int = 0
     old_seed: int = 0
     lr: float = 0.002

@@ -139,13 +139,13 @@ def test_a_step_is_trained_through_fit_and_the_loss_is_ppdets(plates: dict[str, 
         assert moved, part
 
 
+@pytest.mark.parametrize("name", OWN)
 def test_old_classes_are_found_as_well_right_after_the_transplant_as_before(
-    plates: dict[str, Path], tmp_path: Path
+    plates: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    name = "picodet_s"
     source = shaken(detector(name, len(OLD_CLASSES)))
     paddle.save(source.state_dict(), str(tmp_path / "old.pdparams"))
-    file = seen_by(source, name, plates["new"], OLD_CLASSES, plates["new"].with_name("seen.json"))
+    file = seen_by(source, name, plates["new"], OLD_CLASSES, plates["new"].with_name(f"{name}-seen.json"))
     groups = {"mAP_old": OLD_CLASSES}
     before = evaluated(source, name, file, CocoMap(file, OLD_CLASSES, groups))["mAP_old"]
     assert 0.05 < before < 0.95
