@@ -71,6 +71,7 @@ def configuration(file: Path, num_classes: int) -> Iterator[Any]:
     try:
         workspace.load_config(str(file))
         shared["num_classes"] = num_classes
+        shared["eval_size"] = None  # heads would keep anchors of this size, whatever the images' is
         yield shared
     finally:
         clear()

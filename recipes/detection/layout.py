@@ -86,6 +86,7 @@ def _configuration(folder: Path, detector: Path, num_classes: int, data: Evaluat
         "_BASE_": [base],
         "metric": "COCO",
         "num_classes": num_classes,
+        "eval_size": sizes[-1],
         "use_gpu": False,
         "log_iter": 20,
         "save_dir": "output",

@@ -53,7 +53,7 @@ def loader(
     dataset.set_transform(Compose(resized(settings["sample_transforms"], size), num_classes))
     epochs = {name: value for name, value in settings.items() if name.endswith("_epoch")}
     dataset.set_kwargs(**(epochs if training else {}))
-    collate = BatchCompose(settings.get("batch_transforms") or [], num_classes, True)
+    collate = BatchCompose(resized(settings.get("batch_transforms") or [], size), num_classes, True)
     names = fields(collate([dataset[0]]))
     return DataLoader(
         dataset,
