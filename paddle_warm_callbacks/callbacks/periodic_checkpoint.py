@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, train
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.hold_back import HoldBack
-from paddle_warm_callbacks.hapi.preemption import SignalFlag
+from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
@@ -55,7 +55,7 @@ class PeriodicCheckpoint(FitCallback):
         metadata: Plain values stored with each checkpoint; ``"labels"``, a list in the head's order, lets a later
             ``HeadTransplant`` find them.
         save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
-            evaluation the state before it is saved at once.
+            evaluation the state before it is saved at once. Or the names of other signals: ``("SIGTERM", "SIGUSR2")``.
         on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
         layout: ``"native"``: ``model.pdparams`` and ``model.pdopt`` of its own in each checkpoint, which Paddle reads
             without this package. ``"shards"``: tensors that are as they were in the checkpoint before are not written
@@ -65,6 +65,7 @@ class PeriodicCheckpoint(FitCallback):
     Attributes:
         events: One :class:`SaveEvent` for each committed checkpoint of this fit: seconds blocked, seconds to durable,
             bytes.
+        waited: How many saves of this fit had to wait for the write before theirs; each says so in the log.
         preempted_by: Name of the signal that ended training, or None.
 
     Raises:
@@ -83,7 +84,7 @@ class PeriodicCheckpoint(FitCallback):
         keep: RetentionPolicy = KeepLatest(3),  # noqa: B008  # immutable
         mirror: Mirror | str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        save_on_signal: bool = True,
+        save_on_signal: bool | Sequence[str] = True,
         on_error: str = "raise",
         layout: str = "native",
     ) -> None:
@@ -104,12 +105,14 @@ class PeriodicCheckpoint(FitCallback):
         self._keep = keep
         self._mirror = proof.mirror_of(Mirror.of(mirror if own_url is None else own_url))
         self._metadata = dict(metadata or {})
-        self._signal = SignalFlag() if save_on_signal else None
+        signals = signals_named(save_on_signal, "PeriodicCheckpoint(save_on_signal=)")
+        self._signal = SignalFlag(signals) if signals else None
         self._raises = on_error == "raise"
         self._buffers = StagingBuffers()
         self._hold: HoldBack | None = None
         self._extremes: dict[str, tuple[float, float]] = {}
         self.events: list[SaveEvent] = []
+        self.waited = 0
         self.preempted_by: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,7 +152,7 @@ class PeriodicCheckpoint(FitCallback):
         self._last: SaveMoment | None = None
         self._last_but_one: SaveMoment | None = None
         self._torn = False
-        self._waiting_for_window = 0
+        self._waiting_for_window = self.waited = 0
         self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
         self.preempted_by = None
@@ -297,7 +300,7 @@ class PeriodicCheckpoint(FitCallback):
             prepare()
         waited, self._waiting_for_window = self._waiting_for_window, 0
         self._decisions.saved()
-        self._wait_for_writer()  # its buffers are the ones this copy goes into
+        self._wait_for_last()
         self._take_torn()
         self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
         state = counters or training_state.capture_counters(loop)
@@ -332,6 +335,14 @@ class PeriodicCheckpoint(FitCallback):
         )
         self._seconds_copying, self._copying = time.monotonic() - began, copying
         self._guarded(lambda: self._submit(contents, copying))
+
+    def _wait_for_last(self) -> None:
+        """Wait until the checkpoint before is durable: its buffers are the ones that the next copy goes into."""
+        busy, began = self._writer is not None and self._writer.busy, time.monotonic()
+        self._wait_for_writer()
+        if busy:
+            self.waited += 1
+            logger.info("a save waited %.2f s for the one before it to be durable", time.monotonic() - began)
 
     def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
         assert self._writer is not None

@@ -117,6 +117,12 @@ class BackgroundWriter:
         """Return for how many seconds the mirror has lacked something; None without a mirror."""
         return None if self._mirror is None else self._mirror.lag()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is in flight."""
+        with self._changed:
+            return self._request is not None
+
     def wait(self) -> None:
         """Block until what was submitted is durable, and older checkpoints are deleted; not for the mirror.
 

@@ -11,12 +11,33 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Callable
 
+from paddle_warm_callbacks.errors import InvalidArgumentError
+
 logger = logging.getLogger("paddle_warm_callbacks")
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 # Of Linux's <sys/prctl.h>.
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
+
+
+def signals_named(names: bool | Sequence[str], where: str) -> tuple[signal.Signals, ...]:
+    """Return the signals of these names; True stands for :data:`SIGNALS`, False for none.
+
+    Raises:
+        InvalidArgumentError: A name is no signal's, or is one's that cannot be caught.
+    """
+    if isinstance(names, bool):
+        return SIGNALS if names else ()
+    found = tuple(signal.Signals.__members__.get(name) for name in names)
+    if isinstance(names, str) or None in found or {signal.SIGKILL, signal.SIGSTOP} & set(found):
+        raise InvalidArgumentError(
+            "not signals that can be caught",
+            where=where,
+            received=repr(names),
+            expected='True, False, or names such as ("SIGTERM", "SIGUSR2")',
+        )
+    return tuple(signal.Signals[name] for name in names)
 
 
 class SignalFlag:

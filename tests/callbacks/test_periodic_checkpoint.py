@@ -206,6 +206,39 @@ def test_a_signal_saves_at_the_steps_end_and_stops(tmp_path: Path, number: signa
     assert signal.getsignal(number) is before
 
 
+def test_the_signals_can_be_chosen(tmp_path: Path) -> None:
+    class Kill(Losses):
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if (self.epoch, step) == (1, 1):
+                os.kill(os.getpid(), signal.SIGUSR2)
+
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50), save_on_signal=["SIGUSR2"])
+    fit(model(), callback, Kill())
+    assert callback.preempted_by == "SIGUSR2"
+    for wrong in (["SIGTREM"], ["SIGKILL"], "SIGTERM"):
+        with pytest.raises(InvalidArgumentError, match="SIGUSR2"):
+            PeriodicCheckpoint(str(tmp_path), save_on_signal=wrong)
+
+
+def test_a_save_that_waits_for_the_one_before_is_counted_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.05)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99))
+    with caplog.at_level(logging.INFO, "paddle_warm_callbacks"):
+        fit(model(), callback, epochs=1)
+    assert callback.waited >= STEPS - 1
+    assert len(names(tmp_path)) == STEPS + 1, "none is left out"
+    assert caplog.text.count("a save waited") == callback.waited
+    assert sum(event.seconds_blocked for event in callback.events) > 0.05
+
+
 def test_a_signal_during_evaluation_saves_the_state_before_it_at_once(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
