@@ -3,6 +3,8 @@
 Plain values are themselves: None, booleans, ints, finite floats, strings, lists, and dictionaries with keys that are
 strings. Everything else is an object with one key that begins with ``$`` and says what it is, ``{"$tuple": [1, 2]}``;
 so is a dictionary that could be mistaken for one.
+
+NumPy is imported where an array is met: to list a run is to read a thousand manifests without one.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import binascii
 import re
 import struct
 from collections import OrderedDict, deque
-from typing import Any, Callable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable
 
 from paddle_warm_callbacks.errors import CorruptCheckpointError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Ints outside this go as text: other JSON readers would round them, and Python refuses to parse very long ones.
 _SAFE_INT = 2**63
@@ -97,6 +100,15 @@ def _encode(value: Any, path: str, depth: int) -> Any:
         return {"$ordered": _pairs(value, path, depth)}
     if kind is deque:
         return {"$deque": [_items(value, path, depth), value.maxlen]}
+    if kind.__module__ == "numpy":
+        return _encode_numpy(value, path)
+    raise NotEncodable(path, kind)
+
+
+def _encode_numpy(value: Any, path: str) -> Any:
+    import numpy as np
+
+    kind = type(value)
     if kind is np.ndarray and value.dtype.kind in _NUMERIC and value.dtype.itemsize:
         return {"$array": [value.dtype.str, list(value.shape), _text(value.tobytes())]}
     if isinstance(value, np.generic) and value.dtype.kind in _NUMERIC:
@@ -144,11 +156,15 @@ def _decode(encoded: Any) -> Any:
 
 
 def _decode_array(record: Any) -> Any:
+    import numpy as np
+
     dtype, shape, text = record
     return np.frombuffer(bytearray(_bytes(text)), _dtype(dtype)).reshape([int(n) for n in shape])
 
 
 def _decode_scalar(record: Any) -> Any:
+    import numpy as np
+
     dtype, text = record
     return np.frombuffer(_bytes(text), _dtype(dtype))[0]
 
@@ -156,6 +172,8 @@ def _decode_scalar(record: Any) -> Any:
 def _dtype(text: str) -> np.dtype[Any]:
     if not re.fullmatch(rf"[<>|=][{_NUMERIC}]\d+(\[\d*\w+\])?", text):
         raise ValueError(f"dtype {text!r}")
+    import numpy as np
+
     return np.dtype(text)
 
 

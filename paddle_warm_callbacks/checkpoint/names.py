@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from paddle_warm_callbacks.progress import Progress
 
+# The directory of a run that they are in.
+CHECKPOINTS = "checkpoints"
+
 _FORM = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?(?:\.g([1-9]\d*))?", re.ASCII)
 _GENERATION = re.compile(r"\.g(\d+)$", re.ASCII | re.MULTILINE)
 # Names that are not ordered as texts: a number with more digits than are padded, or anything that is no name of ours.

@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import fsspec.config
-import fsspec.core
-
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
 S3 = frozenset({"s3", "s3a"})
@@ -51,6 +48,9 @@ def opened(url: str) -> tuple[Any, str]:
     Raises:
         SourceError: No such scheme, or the package it needs is not installed.
     """
+    import fsspec.config  # slow to import, and nothing local needs it
+    import fsspec.core
+
     options: dict[str, Any] = {}
     if not S3.isdisjoint({url.partition("://")[0]}):
         chosen = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from paddle_warm_callbacks.checkpoint.manifest import Manifest
-from paddle_warm_callbacks.cli.checking import verify_place
 from paddle_warm_callbacks.cli.output import age_text, bytes_text, metrics_text, print_json, print_table, say
-from paddle_warm_callbacks.cli.place import Place
+from paddle_warm_callbacks.cli.place import LocalFiles, Place
 from paddle_warm_callbacks.cli.places import find
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 
@@ -70,8 +69,7 @@ def ls(context: click.Context, run: str, verify: bool, as_json: bool) -> None:
     Exit code 1: one of them is damaged.
     """
     places, _ = find(run)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        rows = list(pool.map(lambda place: _look_at(place, verify), places))
+    rows = _look_at_all(places, verify)
     now = datetime.now(timezone.utc)
     if as_json:
         print_json([row.to_json(now) for row in rows])
@@ -98,6 +96,15 @@ def position_text(manifest: Manifest) -> str:
     return f"{progress.epoch} + {progress.step_in_epoch} steps"
 
 
+def _look_at_all(places: Sequence[Place], verify: bool) -> list[Listed]:
+    if not verify and all(isinstance(place.files, LocalFiles) for place in places):
+        return [_look_at(place, verify) for place in places]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda place: _look_at(place, verify), places))
+
+
 def _look_at(place: Place, verify: bool) -> Listed:
     try:
         manifest = place.manifest()
@@ -105,6 +112,8 @@ def _look_at(place: Place, verify: bool) -> Listed:
         return Listed(place, None, (f"{error.what} ({error.received})",), False if verify else None)
     if not verify:
         return Listed(place, manifest, ())
+    from paddle_warm_callbacks.cli.checking import verify_place  # imports NumPy
+
     verdict = verify_place(place)
     return Listed(place, manifest, tuple(map(str, verdict.problems)), not verdict.problems)
 

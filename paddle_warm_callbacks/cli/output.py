@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import click
-import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-# Wide enough that no line of a file or pipe is broken.
-_PLAIN_WIDTH = 10_000
 _LONGEST_CELL = 200
 
 
@@ -48,22 +42,45 @@ def print_table(
         right: Headings of the columns that are set to the right, as numbers are.
         title: A line above it.
     """
-    terminal = sys.stdout.isatty()
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold")
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_to_terminal(columns, cells, right, title)
+        return
+    lines = [list(columns), *(row for row in cells if row)]
+    widths = [max(_width(line[number]) for line in lines) for number in range(len(columns))]
+    if title:
+        say(title)
+    for line in lines:
+        padded = []
+        for column, cell, width in zip(columns, line, widths):
+            space = " " * (width - _width(cell))
+            padded.append(space + cell if column in right else cell + space)
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_to_terminal(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], title: str
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         if row:
-            table.add_row(*(Text(_cell(cell)) for cell in row))
+            table.add_row(*map(Text, row))
         else:
             table.add_section()
-    console = Console(file=sys.stdout, width=None if terminal else _PLAIN_WIDTH, highlight=False)
+    console = Console(file=sys.stdout, highlight=False)
     if title:
         console.print(Text(printable(title)))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        click.echo(line.rstrip(), color=terminal)
+        click.echo(line.rstrip(), color=True)
 
 
 def print_json(value: Any) -> None:
@@ -73,7 +90,7 @@ def print_json(value: Any) -> None:
 
 def plain(value: Any) -> Any:
     """Return ``value`` as JSON holds it: NaN and infinities as text, sets and tuples as lists, bytes as hexadecimal."""
-    if isinstance(value, (np.generic, np.ndarray)):
+    if callable(getattr(value, "tolist", None)):  # of NumPy, which is not imported for this
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
@@ -143,6 +160,14 @@ def shape_text(shape: Sequence[int]) -> str:
     ('[64, 3]', '[]')
     """
     return f"[{', '.join(map(str, shape))}]"
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: a Chinese character two, a combining accent none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def _cell(text: str) -> str:

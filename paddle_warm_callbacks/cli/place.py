@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from paddle_warm_callbacks.checkpoint.digests import digest_of
@@ -19,6 +20,14 @@ from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.errors import CorruptCheckpointError, SourceError, WarmCallbacksError
 
 
+class LocalFiles:
+    """This machine's files, opened as those of an fsspec file system are, without importing it."""
+
+    def open(self, path: str, mode: str) -> Any:
+        """Open a file."""
+        return Path(path).open(mode)  # the caller closes it
+
+
 @dataclass(frozen=True)
 class Place:
     """One checkpoint's directory, wherever it is.
@@ -26,7 +35,7 @@ class Place:
     Attributes:
         name: The directory's name.
         where: Its path or URL.
-        files: The fsspec file system it is on.
+        files: The fsspec file system it is on, or `LocalFiles`.
         root: Its path there.
     """
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import fsspec
-
-from paddle_warm_callbacks.checkpoint import mirror, names
+from paddle_warm_callbacks.checkpoint import names
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url, opened
-from paddle_warm_callbacks.cli.place import Place, unreachable
+from paddle_warm_callbacks.cli.place import LocalFiles, Place, unreachable
 from paddle_warm_callbacks.errors import SourceError
 
 
@@ -46,7 +44,7 @@ def newest(given: str) -> tuple[Place, str]:
 
 def _find_local(given: str) -> tuple[Sequence[Place], bool]:
     path = Path(given).expanduser().absolute()
-    files = fsspec.filesystem("file")
+    files = LocalFiles()
     if (path / MANIFEST).is_file() or (names.position_of(path.name) is not None and path.is_dir()):
         return [Place(path.name, str(path), files, str(path))], False
     inside = path if path.name == CHECKPOINTS else path / CHECKPOINTS
@@ -59,6 +57,8 @@ def _find_local(given: str) -> tuple[Sequence[Place], bool]:
 
 
 def _find_remote(url: str) -> tuple[Sequence[Place], bool]:
+    from paddle_warm_callbacks.checkpoint import mirror  # as slow to import as what it is for
+
     files, root = opened(url)
     run, run_root = (
         part[: -len(CHECKPOINTS) - 1] if part.endswith(f"/{CHECKPOINTS}") else part for part in (url, root)

@@ -78,6 +78,14 @@ def prove(
     Raises:
         ScriptFailedError: The script ends with an error, or trains nothing that our callbacks see.
     """
+    if not Path(script[0]).is_file():
+        raise ScriptFailedError(
+            "there is no such script",
+            where=script[0],
+            received="a directory" if Path(script[0]).is_dir() else "nothing",
+            expected="the path of a training script, and its arguments behind it",
+            remedy=f"relative paths begin at {Path.cwd()}",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(directory or scratch)
         control, again, killed = (root / name for name in ("uninterrupted", "uninterrupted-again", "killed"))

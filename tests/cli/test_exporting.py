@@ -282,3 +282,17 @@ def test_a_mean_replaces_a_file_only_with_force(mixed: Path) -> None:
     typed("average", mixed, mixed, "-o", mixed, exit_code=2)
     typed("average", mixed, mixed, "-o", mixed, "--force")
     assert same(read(mixed), MIXED)
+
+
+def test_the_moving_average_is_exported_where_there_is_one(tmp_path: Path) -> None:
+    nested = write_weights(tmp_path / "n.pdparams", model={"w": np.zeros(2)}, ema={"w": np.ones(2)})
+    said = typed("export", nested, tmp_path / "out.pdparams", "--ema").stdout
+    assert "1 tensors of the average in" in said
+    assert np.array_equal(read_pdparams(tmp_path / "out.pdparams")["w"], np.ones(2))
+    run = make_run(tmp_path / "run")
+    assert (
+        "keeps no moving average"
+        in typed("export", run, tmp_path / "2.pdparams", "--ema", exit_code=2).stderr
+    )
+    both = typed("export", nested, tmp_path / "3.pdparams", "--ema", "--part", "ema", exit_code=2).stderr
+    assert "leave out --part" in both

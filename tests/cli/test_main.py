@@ -65,6 +65,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     ("arguments", "absent"),
     [
         (["--help"], {"numpy", "paddle", "fsspec", "rich"}),
+        (["ls", "run"], {"numpy", "paddle", "fsspec", "rich"}),
+        (["ls", "run", "--json"], {"numpy", "paddle", "fsspec", "rich"}),
         (["ls", "run", "--verify"], {"paddle"}),
         (["show", "run", "--tensors"], {"paddle"}),
         (["verify", "run"], {"paddle"}),

@@ -34,6 +34,11 @@ def test_a_long_row_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_wide_letters_and_accents_are_counted_as_they_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("a", "b"), [("漢字", "1"), ("e\u0301", "2"), (), ("xyz", "3")])
+    assert capsys.readouterr().out == "a     b\n漢字  1\ne\u0301     2\nxyz   3\n"
+
+
 def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     ours, theirs = pty.openpty()

@@ -20,6 +20,7 @@ from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import durable, names, shards, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS as CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store import pointers
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.records import Records
@@ -35,7 +36,6 @@ from paddle_warm_callbacks.plan.retention import RetentionPolicy
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
-CHECKPOINTS = "checkpoints"
 # What begins so is no checkpoint: one being written, or one being deleted.
 _STAGING = ".staging-"
 
