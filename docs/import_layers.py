@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("public names",),
 )
 # The modules that lie beside the rooms; the package itself, which only re-exports; and what `python -m` runs.
-GROUND = frozenset({"arguments", "errors", "patterns", "progress", "version"})
+GROUND = frozenset({"arguments", "errors", "patterns", "progress", "secrets", "version"})
 PUBLIC = "__init__"
 RUN = "__main__"
 MAY_IMPORT_PADDLE = frozenset({"hapi", "callbacks"})

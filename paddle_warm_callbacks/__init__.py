@@ -7,8 +7,10 @@ touched. Checkpoints can be listed, verified and read on a machine without Paddl
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING
 
+from paddle_warm_callbacks.secrets import from_log
 from paddle_warm_callbacks.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -94,6 +96,9 @@ __all__ = [
     "from_config",
     "stages_from_depth",
 ]
+
+# Every module of the package logs to this one logger.
+logging.getLogger(__name__).addFilter(from_log)
 
 # Where each public name lives; the imports above say the same to type checkers, and a test holds the two together.
 _HOMES = {

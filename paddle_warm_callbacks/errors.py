@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paddle_warm_callbacks.secrets import redacted
+
 
 class WarmCallbacksError(Exception):
     """Say what went wrong in a way a user can act on.
@@ -13,7 +15,7 @@ class WarmCallbacksError(Exception):
         expected: What would have been right; may be empty.
         remedy: What the user can do about it; may be empty.
 
-    ``str(error)`` puts all of them, one a line, under the class's name.
+    ``str(error)`` puts all of them, one a line, under the class's name. Credentials in URLs are left out.
 
     >>> print(InvalidArgumentError("n must be positive", where="EveryNSteps(n)", received="0",
     ...                            expected="an int of at least 1", remedy="pass n=1 to save at every step"))
@@ -27,6 +29,7 @@ class WarmCallbacksError(Exception):
     def __init__(
         self, what: str, *, where: str = "", received: str = "", expected: str = "", remedy: str = ""
     ) -> None:
+        what, where, received, expected, remedy = map(redacted, (what, where, received, expected, remedy))
         self.what = what
         self.where = where
         self.received = received

@@ -27,6 +27,7 @@ from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
+from paddle_warm_callbacks.secrets import redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -104,7 +105,7 @@ class PeriodicCheckpoint(FitCallback):
         self._save = save
         self._keep = keep
         self._mirror = proof.mirror_of(Mirror.of(mirror if own_url is None else own_url))
-        self._metadata = dict(metadata or {})
+        self._metadata: dict[str, Any] = redacted_values(dict(metadata or {}))
         signals = signals_named(save_on_signal, "PeriodicCheckpoint(save_on_signal=)")
         self._signal = SignalFlag(signals) if signals else None
         self._raises = on_error == "raise"

@@ -16,6 +16,7 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.gradients import GradientNorm
 from paddle_warm_callbacks.logs.jsonl import JsonlLog
 from paddle_warm_callbacks.logs.vdl import VisualDLLog
+from paddle_warm_callbacks.secrets import redacted, redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -99,9 +100,9 @@ class WarmVisualDL(FitCallback):
         if not self._logs:
             return
         for log in self._logs:
-            log.hparams({**loop.board.hparams, **self._hparams}, loop.metric_tags)
+            log.hparams(redacted_values({**loop.board.hparams, **self._hparams}), loop.metric_tags)
             for tag, text in {**loop.board.texts, **self._texts}.items():
-                log.text(tag, loop.progress.global_step, text)
+                log.text(tag, loop.progress.global_step, redacted(text))
         self._flush()
 
     def step_starting(self, loop: FitLoop) -> None:

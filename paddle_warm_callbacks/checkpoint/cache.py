@@ -17,6 +17,7 @@ from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.urls import opened
 from paddle_warm_callbacks.errors import SourceError, WarmCallbacksError
+from paddle_warm_callbacks.secrets import cause
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -56,9 +57,10 @@ def fetch_file(url: str) -> Path:
         version = _version(files, path)
     # Every storage library raises its own.
     except Exception as error:
-        raise _unreachable(url, error) from error
+        raise _unreachable(url, error) from cause(error)
     place = cache_dir() / _key(url, version, size)
-    target = place / (path.rsplit("/", 1)[-1] or "file")
+    # A signed URL's signature is no part of the name.
+    target = place / (path.partition("?")[0].rsplit("/", 1)[-1] or "file")
     place.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(str(place) + ".lock"):
         if not target.exists():
@@ -77,7 +79,7 @@ def fetch_checkpoint(url: str) -> Checkpoint:
     try:
         manifest: bytes = files.cat_file(f"{path}/{MANIFEST}")
     except Exception as error:
-        raise _unreachable(f"{url}/{MANIFEST}", error) from error
+        raise _unreachable(f"{url}/{MANIFEST}", error) from cause(error)
     place = cache_dir() / _key(url, hashlib.sha256(manifest).hexdigest(), None)
     target = place / path.rsplit("/", 1)[-1]
     place.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def fetch_checkpoint(url: str) -> Checkpoint:
             except WarmCallbacksError:
                 raise
             except Exception as error:
-                raise _unreachable(url, error) from error
+                raise _unreachable(url, error) from cause(error)
     checkpoint = Checkpoint(target)
     checkpoint.verify()
     return checkpoint
@@ -121,7 +123,7 @@ def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> N
         except Exception as error:
             logger.warning("downloading %s failed (%d of %d): %s", url, attempt, _ATTEMPTS, error)
             if attempt == _ATTEMPTS:
-                raise _unreachable(url, error) from error
+                raise _unreachable(url, error) from cause(error)
             time.sleep(_SECONDS_BETWEEN * attempt)
     with part.open("rb+") as file:
         durable.flush(file)

@@ -21,6 +21,7 @@ from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import record_of, record_of_name
 from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, InvalidArgumentError
 from paddle_warm_callbacks.plan.retention import RetentionPolicy
+from paddle_warm_callbacks.secrets import redacted
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -71,6 +72,12 @@ class Mirror:
         if self.max_bytes_per_second is not None:
             require_number(self.max_bytes_per_second, "Mirror(max_bytes_per_second=)", above=0)
         urls.require_scheme(self.url)
+
+    def __repr__(self) -> str:
+        return (
+            f"Mirror({redacted(self.url)!r}, keep={self.keep!r}, "
+            f"max_bytes_per_second={self.max_bytes_per_second!r})"
+        )
 
     @classmethod
     def of(cls, given: Mirror | str | None) -> Mirror | None:

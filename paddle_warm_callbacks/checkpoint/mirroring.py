@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import CheckpointWriteError, WarmCallbacksError
+from paddle_warm_callbacks.secrets import cause
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -162,7 +163,7 @@ class MirrorThread:
             expected="a mirror that can be written to",
             remedy="copy the directory yourself: a copied checkpoint is as good as the original",
         )
-        failure.__cause__ = error
+        failure.__cause__ = cause(error)
         return failure
 
 

@@ -16,6 +16,7 @@ from paddle_warm_callbacks.errors import (
     SourceError,
     WarmCallbacksError,
 )
+from paddle_warm_callbacks.secrets import cause
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -94,7 +95,7 @@ def best(store: CheckpointStore, url: str | None) -> Checkpoint | None:
     try:
         mirrored = mirror.list_mirrored(url)
     except Exception as error:
-        raise _unreachable(url, error) from error
+        raise _unreachable(url, error) from cause(error)
     if mirrored:
         raise NoUsableCheckpointError(
             "which of a mirrored run's checkpoints is the best is not known",
@@ -118,11 +119,13 @@ def _fetched(store: CheckpointStore, url: str, name: str) -> Checkpoint:
         try:
             mirror.download_into(f"{url.rstrip('/')}/{CHECKPOINTS}/{name}", directory)
         except (SourceError, CorruptCheckpointError, FileNotFoundError) as error:
-            raise _NotThere(error.what if isinstance(error, WarmCallbacksError) else str(error)) from error
+            raise _NotThere(error.what if isinstance(error, WarmCallbacksError) else str(error)) from cause(
+                error
+            )
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK_FULL:
                 raise
-            raise _unreachable(url, error) from error
+            raise _unreachable(url, error) from cause(error)
 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -141,7 +144,7 @@ def _fetched(store: CheckpointStore, url: str, name: str) -> Checkpoint:
 def _without_mirror(store: CheckpointStore, url: str, error: Exception) -> Checkpoint:
     checkpoint = store.latest_verified()
     if checkpoint is None:
-        raise _unreachable(url, error) from error
+        raise _unreachable(url, error) from cause(error)
     logger.warning(
         "the mirror %s could not be asked, and may have a newer checkpoint than %s, which is here: %s",
         url,

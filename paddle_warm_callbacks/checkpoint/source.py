@@ -23,6 +23,7 @@ from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url, opened
 from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpointError, SourceError
+from paddle_warm_callbacks.secrets import cause, redacted
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -36,7 +37,7 @@ class Source:
     """Weights to start from.
 
     Attributes:
-        description: What and where they are, for people.
+        description: What and where they are, for people; without the credentials of a URL.
         tensors: Name to array; bfloat16 is uint16.
         checkpoint: The one they come from, or None if they come from something else.
         digest: The checkpoint's digest, or the file's; None of what is in memory.
@@ -49,6 +50,9 @@ class Source:
     checkpoint: Checkpoint | None = None
     digest: str | None = None
     generated_names: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "description", redacted(self.description))
 
     @property
     def labels(self) -> list[str] | None:
@@ -163,7 +167,9 @@ def _find_checkpoint(text: str, which: str) -> Checkpoint | None:
 
 
 def _find_remote(url: str, which: str) -> Checkpoint | None:
-    if url.endswith((".pdparams", ".pdopt", ".pdema", ".safetensors", inference_model.SUFFIX)):
+    if url.partition("?")[0].endswith(
+        (".pdparams", ".pdopt", ".pdema", ".safetensors", inference_model.SUFFIX)
+    ):
         return None
     files, path = opened(url)
     files.invalidate_cache()
@@ -179,7 +185,7 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
             received=f"{type(error).__name__}: {error}",
             expected="a URL that can be read",
             remedy="check the URL, the network and the credentials",
-        ) from error
+        ) from cause(error)
     if not mirrored:
         return None
     if which == "best":

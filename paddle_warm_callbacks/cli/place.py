@@ -18,6 +18,7 @@ from paddle_warm_callbacks.checkpoint.manifest import (
 )
 from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.errors import CorruptCheckpointError, SourceError, WarmCallbacksError
+from paddle_warm_callbacks.secrets import cause
 
 
 class LocalFiles:
@@ -108,7 +109,7 @@ class Place:
                     expected="a readable file",
                     remedy="use the checkpoint before it, or a mirror's copy",
                 ) from error
-            raise unreachable(f"{self.where}/{file}", error) from error
+            raise unreachable(f"{self.where}/{file}", error) from cause(error)
 
 
 def unreachable(where: str, error: Exception) -> SourceError:

@@ -11,6 +11,7 @@ from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url, opened
 from paddle_warm_callbacks.cli.place import LocalFiles, Place, unreachable
 from paddle_warm_callbacks.errors import SourceError
+from paddle_warm_callbacks.secrets import cause
 
 
 def find(given: str) -> tuple[Sequence[Place], bool]:
@@ -68,7 +69,7 @@ def _find_remote(url: str) -> tuple[Sequence[Place], bool]:
             return [Place(root.rsplit("/", 1)[-1], url, files, root)], False
         listed = mirror.list_mirrored(run)
     except Exception as error:
-        raise unreachable(url, error) from error
+        raise unreachable(url, error) from cause(error)
     if not listed:
         raise _nothing_there(url, "neither a manifest nor checkpoints")
     return [

@@ -29,6 +29,7 @@ from paddle_warm_callbacks.errors import (
     WarmCallbacksError,
 )
 from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest
+from paddle_warm_callbacks.secrets import cause
 
 MODELS, CHECKPOINTS = "models", "checkpoints"
 _ENTRY = re.compile(r"(\d{8,})\.json", re.ASCII)
@@ -225,7 +226,7 @@ class Catalog:
                 received=f"{type(error).__name__}: {error}",
                 expected="a root that can be read, and for push and tag written to",
                 remedy="check the root, the network and the credentials",
-            ) from error
+            ) from cause(error)
 
 
 def best_of(versions: Sequence[ModelVersion], name: str) -> ModelVersion:

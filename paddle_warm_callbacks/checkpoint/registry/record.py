@@ -12,6 +12,7 @@ from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.checkpoint.manifest import Manifest
 from paddle_warm_callbacks.errors import CorruptCheckpointError, InvalidArgumentError
 from paddle_warm_callbacks.progress import Progress
+from paddle_warm_callbacks.secrets import redacted_values
 
 SCHEMA_VERSION = 1
 # What `metadata=` may say of a model by these names; under any other it goes to `extra`.
@@ -156,6 +157,7 @@ def described(told: Mapping[str, Any]) -> dict[str, Any]:
     if "config" in found:
         found["config_digest"] = _config_digest(found["config"])
     extra = {name: value for name, value in told.items() if name not in FIELDS}
+    found, extra = redacted_values(found), redacted_values(extra)
     jsonvalue.encode([found, extra])  # refuses what cannot be stored before anything is sent
     return {**found, "extra": extra}
 
