@@ -25,13 +25,15 @@ _LONGEST_NAME_BYTES = 512
 _PAYLOAD_BYTES = 4096
 # Room for what a file legitimately holds twice: constants of a few bytes.
 _SPARE_BYTES = 1 << 20
+# Read ahead at once, for opcodes are of a few bytes and asking the file for each costs more than all the rest.
+_WINDOW_BYTES = 1 << 13
 
 
 def read_pickle(file: BinaryIO, size: int, where: str) -> Any:
     """Return the value of a pickle; arrays are writable.
 
     Args:
-        file: At the pickle's first byte; left after its last.
+        file: At the pickle's first byte; left somewhere behind it.
         size: Bytes from there to the end of the file. No more memory than about this is taken for arrays.
         where: For error messages, a path.
 
@@ -51,7 +53,9 @@ class _Interpreter:
         self._file = file
         self._size = size
         self._where = where
-        self._position = 0  # from the pickle's first byte
+        self._window = b""  # what was read and is not all used
+        self._next = 0  # of the window's bytes
+        self._begun = 0  # where the window begins, from the pickle's first byte
         self._at = 0  # of the opcode in work
         self._budget = size + _SPARE_BYTES
         self._stack: list[Any] = []
@@ -61,17 +65,29 @@ class _Interpreter:
         opcodes = _OPCODES
         try:
             self._begin()
+            stack, memo = self._stack, self._memo
             for _ in range(_MOST_OPCODES):
-                self._at = self._position
-                code = self._take(1)[0]
-                if code == 0x2E:  # STOP
-                    if len(self._stack) != 1:
-                        raise values.Refused(f"an end with {len(self._stack)} values in hand")
-                    return values.Settling(self._budget_for).settle(self._stack[0], 0)
-                step = opcodes.get(code)
-                if step is None:
-                    raise values.Refused(_REFUSED.get(code, f"opcode 0x{code:02x}, which is none"))
-                step(self)
+                self._at = self._begun + self._next
+                if self._next >= len(self._window):
+                    self._fill(1)
+                code = self._window[self._next]
+                self._next += 1
+                # Five of eight opcodes are these, told apart here because a call for each would cost more than they do.
+                if code == 0x94:  # MEMOIZE
+                    memo[len(memo)] = stack[-1]
+                elif code == 0x68:  # BINGET
+                    stack.append(memo[self._byte()])
+                elif code == 0x4B:  # BININT1
+                    stack.append(self._byte())
+                elif code == 0x2E:  # STOP
+                    if len(stack) != 1:
+                        raise values.Refused(f"an end with {len(stack)} values in hand")
+                    return values.Settling(self._budget_for).settle(stack[0], 0)
+                else:
+                    step = opcodes.get(code)
+                    if step is None:
+                        raise values.Refused(_REFUSED.get(code, f"opcode 0x{code:02x}, which is none"))
+                    step(self)
             raise values.Refused(f"more than {_MOST_OPCODES:,} opcodes")
         except values.Refused as refused:
             self._refuse(str(refused), refused)
@@ -86,8 +102,7 @@ class _Interpreter:
             raise UnsafeFileError(
                 "the file is empty", where=self._where, expected="a file written by paddle.save"
             )
-        first = self._file.read(1)
-        self._position = 1
+        first = self._take(1)
         if first == b"\x80":
             self.proto()
             return
@@ -123,16 +138,36 @@ class _Interpreter:
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def _take(self, count: int) -> bytes:
-        self._require(count)
-        data = self._file.read(count)
-        if len(data) != count:
-            raise values.Refused(f"{count} bytes where the file ends after {len(data)}")
-        self._position += count
+        end = self._next + count
+        if end > len(self._window):
+            self._fill(count)
+            end = self._next + count
+        data = self._window[self._next : end]
+        self._next = end
         return data
 
+    def _byte(self) -> int:
+        if self._next >= len(self._window):
+            self._fill(1)
+        self._next += 1
+        return self._window[self._next - 1]
+
+    def _fill(self, count: int) -> None:
+        """Have ``count`` bytes in the window."""
+        self._require(count)
+        held = self._window[self._next :]
+        self._begun += self._next
+        self._next = 0
+        left = self._size - self._begun - len(held)
+        more = self._file.read(min(max(count - len(held), _WINDOW_BYTES), left))
+        self._window = held + more
+        if len(self._window) < count:
+            raise values.Refused(f"{count} bytes where the file ends after {len(self._window)}")
+
     def _require(self, count: int) -> None:
-        if count > self._size - self._position:
-            raise values.Refused(f"{count:,} bytes where {self._size - self._position:,} are left")
+        left = self._size - self._begun - self._next
+        if count > left:
+            raise values.Refused(f"{count:,} bytes where {left:,} are left")
 
     def _number(self, form: str) -> int:
         number: int = struct.unpack(form, self._take(struct.calcsize(form)))[0]
@@ -141,11 +176,13 @@ class _Interpreter:
         return number
 
     def _line(self) -> str:
-        line = self._file.readline(_LONGEST_NAME_BYTES)
-        self._position += len(line)
-        if not line.endswith(b"\n"):
+        self._fill(min(_LONGEST_NAME_BYTES, self._size - self._begun - self._next))
+        end = self._window.find(b"\n", self._next, self._next + _LONGEST_NAME_BYTES)
+        if end < 0:
             raise values.Refused("a name that does not end")
-        return line[:-1].decode("utf-8")
+        line = self._window[self._next : end]
+        self._next = end + 1
+        return line.decode("utf-8")
 
     def _budget_for(self, count: int) -> None:
         """Account for memory that is taken beyond the bytes read once; a file cannot multiply itself."""
@@ -159,13 +196,16 @@ class _Interpreter:
         self._require(count)
         data = np.empty(count, np.uint8)
         view = data.data
-        filled = 0
+        held = self._window[self._next : self._next + count]
+        view[: len(held)] = held
+        self._next += len(held)
+        filled = len(held)
         while filled < count:
             more = self._file.readinto(view[filled:])  # type: ignore[attr-defined]  # every binary file has it
             if not more:
                 raise values.Refused(f"{count:,} bytes where the file ends after {filled:,}")
             filled += more
-        self._position += count
+            self._begun += more
         return values.Payload(data)
 
     # -- stack and memo ----------------------------------------------------------------------------------------------
@@ -208,6 +248,9 @@ class _Interpreter:
         self._require(self._number("<Q"))  # where frames end is no concern of ours
 
     def text(self, count: int) -> None:
+        if count >= _PAYLOAD_BYTES:
+            self._push(values.LongText(self._payload(count).data))
+            return
         self._push(str(self._take(count), "utf-8", "surrogatepass"))
 
     def old_text(self, count: int) -> None:
@@ -277,8 +320,10 @@ class _Interpreter:
         self.set_items(items)
 
     def tuple_of(self, count: int) -> None:
-        items = tuple(self._pop() for _ in range(count))
-        self._push(items[::-1])
+        items = tuple(self._stack[-count:])
+        if len(items) < count or any(item is _MARK for item in items):
+            raise values.Refused("a tuple of what is not there")
+        self._stack[-count:] = [items]
 
     def drop(self) -> None:
         self._stack.pop()
@@ -294,6 +339,8 @@ class _Interpreter:
 
 
 def _unsigned(form: str, then: Callable[[_Interpreter, int], None]) -> Callable[[_Interpreter], None]:
+    if form == "<B":
+        return lambda machine: then(machine, machine._byte())
     return lambda machine: then(machine, machine._number(form))
 
 
@@ -327,7 +374,6 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
         (b"\x88", _push_new(lambda _: True)),
         (b"\x89", _push_new(lambda _: False)),
         (b"J", _push_new(_signed_int)),
-        (b"K", _push_new(lambda machine: machine._number("<B"))),
         (b"M", _push_new(lambda machine: machine._number("<H"))),
         (b"\x8a", _unsigned("<B", _Interpreter.long)),
         (b"\x8b", _unsigned("<i", _Interpreter.long)),
@@ -359,8 +405,6 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
         (b"\x87", lambda machine: machine.tuple_of(3)),
         (b"q", _unsigned("<B", _Interpreter.memoize)),
         (b"r", _unsigned("<I", _Interpreter.memoize)),
-        (b"\x94", lambda machine: machine.memoize(len(machine._memo))),
-        (b"h", _unsigned("<B", _get)),
         (b"j", _unsigned("<I", _get)),
         (b"c", _Interpreter.global_),
         (b"\x93", _Interpreter.stack_global),

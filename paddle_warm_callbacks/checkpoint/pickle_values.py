@@ -41,6 +41,29 @@ class Payload:
         self.taken = False
 
 
+class LongText:
+    """Text that is probably an array's bytes, as protocols 2 and 3 write them: given up once the array is made.
+
+    The memo would keep it as long as the file is read, and with it a second copy of every array.
+
+    Attributes:
+        data: uint8 [bytes] in UTF-8; None once given up.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Array) -> None:
+        self.data: Array | None = data
+
+    def take(self) -> str:
+        """Return the text, once."""
+        if self.data is None:
+            raise Refused("the text of an array, used again")
+        text = str(self.data.data, "utf-8", "surrogatepass")
+        self.data = None
+        return text
+
+
 class PendingArray:
     """An array between the request to make it and the one that fills it."""
 
@@ -89,6 +112,11 @@ class Settling:
         if kind is Payload:
             self._spend(value.data.size)
             return value.data.tobytes()
+        if kind is LongText:
+            if id(value) not in self._settled:
+                self._spend(value.data.size if value.data is not None else 0)
+                self._settled[id(value)] = value.take()
+            return self._settled[id(value)]
         if kind in (PendingDtype, Known, Mark):
             raise Refused("a function, class or dtype for a value")
         if kind not in (dict, OrderedDict, list, tuple):
@@ -216,9 +244,10 @@ def _dtype(arguments: tuple[Any, ...], _: Spend) -> Any:
 
 
 def _encode(arguments: tuple[Any, ...], spend: Spend) -> Any:
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+    text = arguments[0] if len(arguments) == 2 and arguments[1] == "latin1" else None
+    if not isinstance(text, (str, LongText)):
         raise Refused("an encoding of something else than text as latin1")
-    return Payload(_latin1(arguments[0], spend))
+    return Payload(_latin1(text.take() if isinstance(text, LongText) else text, spend))
 
 
 def _latin1(text: str, spend: Spend) -> Array:

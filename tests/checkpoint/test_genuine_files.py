@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Callable
 
 import numpy as np
 import pytest
@@ -90,6 +91,27 @@ def test_what_numpy_pickles_is_read_in_every_protocol(protocol: int, tmp_path: P
     read = read_pdparams(io.BytesIO(data))
     assert same(read, pickle.loads(data))
     assert read["fortran"].flags.f_contiguous
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_reading_takes_the_memory_of_the_arrays_once(protocol: int, tmp_path: Path) -> None:
+    """Protocol 2 has an array's bytes as text, which a memo keeps beside it."""
+    arrays = {f"w{number}": np.random.default_rng(number).random(1 << 18) for number in range(20)}
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(pickle.dumps(arrays, protocol))
+
+    def peak_of(read: Callable[[BinaryIO], Any]) -> float:
+        with path.open("rb") as file:
+            tracemalloc.start()
+            found = read(file)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert same(found, arrays)
+        return peak / sum(array.nbytes for array in arrays.values())
+
+    assert peak_of(read_pdparams) < 1.3
+    if protocol == 2:
+        assert peak_of(pickle.load) > 1.9  # the control
 
 
 def test_paths_files_and_streams_that_cannot_seek_give_the_same() -> None:

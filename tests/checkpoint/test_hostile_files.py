@@ -72,6 +72,7 @@ def _p(body: bytes, protocol: int = 4) -> bytes:
 _SET_CANARY = f"__import__('sys').modules.setdefault({CANARY!r}, 1)"
 _TEXT = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20)
 
+_LONG_TEXT = b"X\x00\x20\x00\x00" + b"a" * 0x2000
 HOSTILE: dict[str, bytes] = {
     # calls of what runs code
     "os.system": _call("os", "system", "echo"),
@@ -192,11 +193,26 @@ HOSTILE: dict[str, bytes] = {
     "an int in text": _p(b"I1\n"),
     # no pickle at all
     "an empty file": b"",
+    "an array's text for a key": _p(b"}" + _LONG_TEXT + b"K\x01s"),
+    "an array's text encoded twice": _p(
+        _LONG_TEXT
+        + b"\x940("
+        + (_name("_codecs", "encode") + b"h\x00X\x06\x00\x00\x00latin1\x86R") * 2
+        + b"t"
+    ),
+    "a name that is an array's text": _p(_LONG_TEXT + b"\x8c\x06system\x93)R"),
     "a zip archive": b"PK\x03\x04" + b"\x00" * 100,
     "an inference model's parameters": b"\x00" * 100,
     "a web page": b"<!DOCTYPE html><html></html>",
     "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\n",
 }
+
+
+def test_long_text_that_is_no_array_stays_text() -> None:
+    long = "é" * 5000
+    for protocol in (2, 3, 4, 5):
+        value = {"a": long, "b": [long, (long, "short")]}
+        assert read_pdparams(io.BytesIO(pickle.dumps(value, protocol))) == value
 
 
 def test_there_are_more_than_forty_kinds() -> None:

@@ -1,0 +1,118 @@
+"""How fast weights are read beside ``paddle.load``, and in how much memory: files that Paddle wrote, of ResNet50.
+
+    python benchmarks/read_weights.py [--rounds 7] [--dir .]
+
+Each round reads every file both ways in turn, from the page cache; the table holds medians of the processor's time,
+which other jobs disturb less than the clock's, and of the ratio within a round. Memory is what a process's peak grows
+by while it reads one file, as a multiple of the file's size; on Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paddle
+from safetensors.numpy import save_file
+
+from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
+from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
+
+
+def _with_paddle(path: str) -> Any:
+    return paddle.load(path, return_numpy=True)
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "paddle": _with_paddle,
+    "ours": read_pdparams,
+    "safetensors": read_safetensors,
+}
+
+
+def main() -> None:
+    """Write the files, measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dir", default=".", help="where the files are written")
+    parser.add_argument("--once", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.once:
+        print(_peak_growth(*arguments.once))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
+        files = _written(Path(folder))
+        ours = {name: "safetensors" if name.endswith("safetensors") else "ours" for name in files}
+        seconds: dict[tuple[str, str], list[float]] = {}
+        for _ in range(arguments.rounds):
+            for name, path in files.items():
+                for reader in (ours[name], "paddle"):
+                    if reader == "paddle" and ours[name] == "safetensors":
+                        continue
+                    began = time.process_time()
+                    read = READERS[reader](str(path))
+                    seconds.setdefault((name, reader), []).append(time.process_time() - began)
+                    del read
+        print("| file | here | `paddle.load` | x `paddle.load` | memory here | of `paddle.load` |")
+        print("|---|---|---|---|---|---|")
+        for name, path in files.items():
+            here, theirs = seconds[name, ours[name]], seconds.get((name, "paddle"))
+            ratio = theirs and statistics.median(one / other for one, other in zip(here, theirs))
+            shown = [
+                name,
+                f"{1000 * statistics.median(here):.0f} ms",
+                f"{1000 * statistics.median(theirs):.0f} ms" if theirs else "",
+                f"{ratio:.2f}" if ratio else "",
+                _measured(ours[name], path),
+                _measured("paddle", path) if theirs else "",
+            ]
+            print("| " + " | ".join(shown) + " |")
+
+
+def _written(folder: Path) -> dict[str, Path]:
+    network = paddle.vision.models.resnet50()
+    optimizer = paddle.optimizer.Adam(parameters=network.parameters())
+    network(paddle.rand([1, 3, 64, 64])).sum().backward()
+    optimizer.step()
+    files = {}
+    for protocol in (2, 4):
+        for suffix, state in ((".pdparams", network.state_dict()), (".pdopt", optimizer.state_dict())):
+            path = folder / f"{protocol}{suffix}"
+            paddle.save(state, str(path), protocol=protocol)
+            files[f"{suffix}, protocol {protocol}"] = path
+    path = folder / "net.safetensors"
+    save_file({name: tensor.numpy() for name, tensor in network.state_dict().items()}, str(path))
+    files[".safetensors"] = path
+    return files
+
+
+def _measured(reader: str, path: Path) -> str:
+    command = [sys.executable, __file__, "--once", reader, str(path)]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return f"{grown / path.stat().st_size:.2f} x"
+
+
+def _peak_growth(reader: str, path: str) -> int:
+    """Return how many bytes the peak of this process's memory grows by while the file is read."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = _peak()
+    held = READERS[reader](path)
+    grown = _peak() - before
+    del held
+    return grown
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
