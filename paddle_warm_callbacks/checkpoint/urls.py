@@ -68,6 +68,8 @@ def require_scheme(url: str) -> None:
     Raises:
         SourceError: No such scheme, or the package it needs is not installed.
     """
+    import fsspec
+
     try:
         fsspec.get_filesystem_class(url.partition("://")[0] if is_url(url) else "file")
     except (ImportError, ValueError) as error:
