@@ -83,6 +83,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             own: going on is no descent.
         resumed_from: The checkpoint that was resumed, or None; on a rank above 0 it may lie where only rank 0 sees it.
         restored_counters: What an exact resume has read of that checkpoint beside tensors; None on a rank above 0.
+        regrouped_from: The position saved, where a resume goes on with another number of ranks; else None.
         ranks: The ranks of the run; connected for the time of the fit.
         layout: Where the tensors were when the state was last captured; see ``training_state``.
         awaiting_batch: True while training waits for a batch.
@@ -105,6 +106,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.kept_arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.resumed_from: Any = None
         self.restored_counters: dict[str, Any] | None = None
+        self.regrouped_from: Progress | None = None
         self.ranks = parallel.Ranks()
         self.reseed_from: int | None = None
         self.layout: TensorLayout | None = None

@@ -21,6 +21,7 @@ from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
 from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import attributes, rng
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
+from paddle_warm_callbacks.hapi.redealing import Dealing, RedealtBatches
 from paddle_warm_callbacks.hapi.sample_seeds import SeededSamples
 
 State = dict[str, Any]
@@ -52,6 +53,8 @@ class LoaderPosition:
         self._underway = False
         self._recording: RecordingSampler | None = None
         self._worker_init_wrappers: list[WorkerInitWrapper] = []
+        self._dealings: list[Any] = []
+        self._dealt_first = 0
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
         self._initial = self._sampler_attributes()
@@ -89,6 +92,8 @@ class LoaderPosition:
             state["sampler"] = self._changed_attributes()
         else:
             state["epoch_start"] = self._epoch_start
+            if self._dealings:
+                state["dealings"], state["first"] = self._dealings, self._dealt_first
         if self._recording is not None:
             state.update(self._recording.capture(step_in_epoch, epoch_ended, self._underway))
         return state
@@ -98,6 +103,7 @@ class LoaderPosition:
         rng.restore(state["now"])
         if "sampler" in state:
             self._restore_sampler(state["sampler"])
+        self._dealings, self._dealt_first = list(state.get("dealings", ())), state.get("first", 0)
         self._restored = {**state, "step_in_epoch": step_in_epoch}
 
     def seed_samples(self, seed: int) -> None:
@@ -131,6 +137,8 @@ class LoaderPosition:
             }  # what it says of the workers is for the next epoch
             return ()
         self._underway = True
+        if restored is None:
+            self._dealings = []  # they were of the epoch before
         if restored is None or first == 0:
             self._epoch_start = {"rng": rng.capture(), "sampler": self._changed_attributes()}
         else:
@@ -142,7 +150,8 @@ class LoaderPosition:
         if not self._indexed:
             return self._from_consumption(loader, first, restored)
         workers_unknown = loader.num_workers > 0 and not (restored or {}).get("workers")
-        if restored is not None and first > 0 and workers_unknown and self._seeded is None:
+        replays = first > 0 and self._seeded is None and not self._dealings
+        if restored is not None and workers_unknown and replays:
             return self._from_replay(loader, first, restored)
         return self._from_indices(loader, first, restored)
 
@@ -158,7 +167,7 @@ class LoaderPosition:
         """Leave the user's loader as it was, also the one that keeps its iterator and workers between epochs."""
         iterator = getattr(self._loader, "_iterator", None)
         if self._recording is not None and iterator is not None:
-            iterator._batch_sampler = self._recording.inner
+            iterator._batch_sampler = self._loader.batch_sampler
             if self._seeded is not None:
                 self._end_persistent_workers()  # they would go on seeding, as in the last epoch
         self._recording = None
@@ -200,6 +209,10 @@ class LoaderPosition:
         recording = self._recording
         if recording is None:
             recording = self._recording = RecordingSampler(loader, (restored or {}).get("workers"))
+        recording.inner = loader.batch_sampler
+        if self._dealings:
+            dealings = [Dealing(*dealing) for dealing in self._dealings]
+            recording.inner = RedealtBatches(loader.batch_sampler, dealings, self._dealt_first)
         recording.begin_epoch(first, restored, seeded=self._seeded is not None)
         if getattr(loader, "_iterator", None) is not None:  # persistent workers, started in an epoch before
             loader._iterator._batch_sampler = recording

@@ -12,7 +12,7 @@ from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import RankError
-from paddle_warm_callbacks.hapi import freezing, optimizer_state, same_weights, training_state
+from paddle_warm_callbacks.hapi import freezing, optimizer_state, redealing, rng, same_weights, training_state
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.rank_channel import named
 from paddle_warm_callbacks.hapi.staging import borrowed
@@ -161,6 +161,7 @@ def _plans(loop: FitLoop, report: RestoreReport, tensors: Tensors) -> list[State
         "tensors": [(*key, tuple(array.shape), str(array.dtype)) for key, array in tensors.items()],
         "counters": None,
         "arrays": {},
+        "new": False,
     }
     if loop.restored_counters is None:
         return [common] * loop.ranks.size
@@ -169,7 +170,12 @@ def _plans(loop: FitLoop, report: RestoreReport, tensors: Tensors) -> list[State
     plans = []
     for rank in range(loop.ranks.size):
         own = others[rank - 1] if 0 < rank <= len(others) else {"counters": {}, "arrays": {}}
-        plans.append({**common, "counters": {**counters, **own["counters"]}, "arrays": own["arrays"]})
+        state = {**counters, **own["counters"]}
+        if loop.regrouped_from is not None:
+            state, _ = redealing.regrouped(
+                loop.train_loader, loop.steps_per_epoch, state, loop.regrouped_from
+            )
+        plans.append({**common, "counters": state, "arrays": own["arrays"], "new": rank > len(others)})
     return plans
 
 
@@ -208,6 +214,10 @@ def _follow(loop: FitLoop, plan: State, tensors: Tensors) -> RestoreReport:
     training_state.restore_kept(loop, {**{name: a for (name, _), a in by_group["kept"].items()}, **own})
     if report.kind == "resume" or by_group["optimizer"]:
         optimizer_state.restore(loop.trained, loop.optimizer, by_group["optimizer"])
+    if plan["new"]:  # else it would draw what rank 0 draws
+        rng.reseed(loop.progress.global_step, loop.ranks.rank)
+        rng.reseed_host(loop.progress.global_step, loop.ranks.rank)
+        plan["counters"]["loader"]["now"] = rng.capture()
     if plan["counters"] is not None:
         training_state.restore_counters(loop, plan["counters"], model)
     elif report.kind == "resume":

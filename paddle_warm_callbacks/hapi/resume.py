@@ -7,7 +7,7 @@ from typing import Any
 
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import ResumeChangedError
-from paddle_warm_callbacks.hapi import training_state, warm_start
+from paddle_warm_callbacks.hapi import redealing, training_state, warm_start
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.plan.changes import Change, changes
 from paddle_warm_callbacks.plan.report import RestoreReport
@@ -31,11 +31,11 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
     """
     counters = checkpoint.read_state()
     progress = checkpoint.progress
-    found = changes(
-        counters["script"],
-        training_state.script_facts(loop),
-        within_epoch=progress.step_in_epoch > 0 and not counters["loader"]["exhausted"],
-    )
+    facts = training_state.script_facts(loop)
+    within_epoch = progress.step_in_epoch > 0 and not counters["loader"]["exhausted"]
+    regroups = counters["script"].get("world_size", facts["world_size"]) != facts["world_size"]
+    redealt = regroups and (not within_epoch or redealing.can_be_dealt_anew(loop.train_loader))
+    found = changes(counters["script"], facts, within_epoch=within_epoch, redealt=redealt)
     breaking = tuple(change for change in found if change.reason is not None)
     if breaking and not adapt:
         raise ResumeChangedError(
@@ -58,9 +58,15 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
         optimizer=checkpoint.read_optimizer(),
         extra=checkpoint.read_extra(),
     )
-    loop.progress = progress
+    loop.progress, loop.restored_counters = progress, counters
+    if regroups:
+        loop.regrouped_from = progress
+        counters, loop.progress = redealing.regrouped(
+            loop.train_loader, loop.steps_per_epoch, counters, progress
+        )
     restored, reset, more = training_state.restore(loop, tensors, counters)
-    loop.restored_counters = counters
+    if regroups:
+        more += _notes_on_regrouping(loop, counters, within_epoch)
     loop.finished = bool(counters["stopped"])
     if loop.finished:
         more.append("a callback had ended this run (early stopping): nothing is left to train")
@@ -76,6 +82,29 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
         optimizer_reset=tuple(reset),
         notes=(*notes, *more),
     )
+
+
+def _notes_on_regrouping(loop: FitLoop, counters: dict[str, Any], within_epoch: bool) -> list[str]:
+    """Say what of a run that goes on with other ranks is exact, and what is not."""
+    saved, ranks = counters["script"], loop.ranks.size
+    notes = [
+        f"{saved['world_size']} ranks when saved, {ranks} now: parameters, optimizer state and schedule are exact",
+        "no longer the same to the bit: the batches, and with them the gradients, dropout and augmentation",
+    ]
+    if within_epoch:
+        done = sum(ranks * size * steps for ranks, size, steps in counters["loader"]["dealings"])
+        notes.append(
+            f"epoch {loop.progress.epoch}: {done} of {saved['dataset_length']} samples were done, over all ranks; "
+            f"what is left is dealt anew, from step {loop.progress.step_in_epoch} on"
+        )
+    size = getattr(getattr(loop.train_loader, "batch_sampler", None), "batch_size", None)
+    if size is not None:
+        before, now = saved["world_size"] * (saved["batch_size"] or size), ranks * size
+        if before != now:
+            notes.append(
+                f"{now} samples a step where there were {before}: the learning rate is not changed for it"
+            )
+    return notes
 
 
 def _adapted(

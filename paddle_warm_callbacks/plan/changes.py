@@ -23,7 +23,12 @@ _BREAKING_WITHIN_EPOCH = {
     "sampler": "another sampler gives another order",
 }
 # These end no run, and yet it is not the same run to the bit.
-_INEXACT = {"paddle": "goes on, but kernels may round otherwise and generators draw otherwise"}
+_INEXACT = {
+    "paddle": "goes on, but kernels may round otherwise and generators draw otherwise",
+    "world_size": "goes on with other batches, sums of gradients and draws; see the notes",
+}
+# Beside another number of ranks these are no obstacle where the rest of an epoch can be dealt anew.
+_DEALT_ANEW = ("world_size", "steps_per_epoch", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Change:
 
 
 def changes(
-    saved: Mapping[str, Any], current: Mapping[str, Any], *, within_epoch: bool
+    saved: Mapping[str, Any], current: Mapping[str, Any], *, within_epoch: bool, redealt: bool = False
 ) -> tuple[Change, ...]:
     """Compare the facts of a script with those of its checkpoint.
 
@@ -56,6 +61,7 @@ def changes(
         saved: Fact to value, from the checkpoint. A fact it lacks is not compared.
         current: Fact to value, now.
         within_epoch: Whether the checkpoint lies inside an epoch, so that its batches must be found again.
+        redealt: Whether the number of ranks differs, and what is left of the epoch can be dealt to those there are now.
 
     Returns:
         The changes, breaking ones first.
@@ -64,6 +70,8 @@ def changes(
     ['epochs: 5 when saved, 9 now (harmless)']
     """
     breaking = {**_BREAKING, **(_BREAKING_WITHIN_EPOCH if within_epoch else {})}
+    if redealt:
+        breaking = {fact: reason for fact, reason in breaking.items() if fact not in _DEALT_ANEW}
     found = [
         Change(fact, saved[fact], value, breaking.get(fact))
         for fact, value in current.items()

@@ -56,6 +56,16 @@ class Run:
         lines = (self.out / f"{self.name}.{rank}.digests").read_text(encoding="ascii").splitlines()
         return [json.loads(line) for line in lines]
 
+    def start(self, rank: int) -> dict[str, Any]:
+        """Return the tensors that a rank's training started from."""
+        with np.load(self.out / f"{self.name}.{rank}.start.npz") as arrays:
+            return dict(arrays)
+
+    def samples(self, rank: int) -> list[list[str]]:
+        """Return what identifies each sample of each batch that a rank has trained on."""
+        lines = (self.out / f"{self.name}.{rank}.samples").read_text(encoding="ascii").splitlines()
+        return [json.loads(line) for line in lines]
+
     def final(self, rank: int) -> dict[str, Any]:
         """Return the arrays that a rank ended in."""
         with np.load(self.out / f"{self.name}.{rank}.npz") as arrays:

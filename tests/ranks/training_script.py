@@ -41,8 +41,9 @@ RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
 class Network(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
     """A backbone with statistics of its own on each rank, dropout, a branch for a while, and a head."""
 
-    def __init__(self, branch: bool) -> None:
+    def __init__(self, branch: bool, samples: Path) -> None:
         super().__init__()
+        self._samples = samples
         self.backbone = nn.Linear(FEATURES, 16)
         self.norm = nn.BatchNorm1D(16)
         self.branch = nn.Linear(16, 16)
@@ -51,6 +52,10 @@ class Network(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
         self._uses_branch = branch
 
     def forward(self, features: Any) -> Any:
+        if self.training:
+            seen = [float(row[0]).hex() for row in features.numpy()]
+            with self._samples.open("a", encoding="ascii") as file:
+                file.write(json.dumps(seen) + "\n")
         hidden = nn.functional.relu(self.norm(self.backbone(features)))
         if self._uses_branch:
             hidden = hidden + self.branch(hidden)
@@ -98,11 +103,17 @@ def _full(descriptor: Any) -> None:
 
 
 class Digests(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
-    """Write a line after each epoch: the digests of all parameters that may be trained, by name."""
+    """Write the tensors that training starts from, and after each epoch the digests of what may be trained."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        start = self._path.with_suffix(".start.npz")
+        if not start.exists():
+            state = final_state(self.model, [])
+            np.savez(start, **{n: a for n, a in state.items() if not n.startswith("next")})
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         digests = {
@@ -149,7 +160,7 @@ def main(arguments: list[str]) -> None:
     random.seed(1 + RANK)
     np.random.seed(2 + RANK)
     paddle.seed(3 + RANK)
-    network = Network(branch=not chosen.unused)
+    network = Network(not chosen.unused, out / f"{chosen.name}.{RANK}.samples")
     if chosen.frozen_first:
         for name, parameter in network.named_parameters():
             parameter.stop_gradient = not name.startswith("head")
