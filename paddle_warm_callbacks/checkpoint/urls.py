@@ -68,10 +68,12 @@ def require_scheme(url: str) -> None:
     Raises:
         SourceError: No such scheme, or the package it needs is not installed.
     """
+    if not is_url(url):
+        return
     import fsspec
 
     try:
-        fsspec.get_filesystem_class(url.partition("://")[0] if is_url(url) else "file")
+        fsspec.get_filesystem_class(url.partition("://")[0])
     except (ImportError, ValueError) as error:
         raise _cannot_be_opened(url, error) from error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
+import paddle
 import pytest
 
 from paddle_warm_callbacks import (
@@ -91,3 +93,45 @@ def test_resume_from_the_url_of_a_run(tmp_path: Path, url: str) -> None:
     fit(continued, WarmStartCallback(resume_from=url), PeriodicCheckpoint(tmp_path / "elsewhere"))
     assert bits(continued) == bits(control)
     assert CheckpointStore(tmp_path / "elsewhere").latest_verified() is not None
+
+
+def test_what_an_interrupted_run_did_not_get_to_copy_is_copied_when_it_goes_on(
+    tmp_path: Path, url: str
+) -> None:
+    """A mirror that comes later stands for one that could not be reached until then."""
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", None, Losses(fail_after=(1, 0)))
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", url, Losses(fail_after=(1, 0)), Interrupting())
+    assert mirror.list_mirrored(url) == ["step-00000004"], "no step was done, and nothing new was saved"
+
+
+class Interrupting(paddle.callbacks.Callback):  # type: ignore[misc]
+    """Raises before the first step."""
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        raise Interrupted
+
+
+def test_a_mirror_that_hangs_does_not_hold_up_a_step(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, let_go = threading.Event(), threading.Event()
+    put = mirror.put
+
+    def hang(*given: Any) -> None:
+        hanging.set()
+        assert let_go.wait(60)
+        put(*given)
+
+    monkeypatch.setattr(mirror, "put", hang)
+    ended_while_hanging: list[bool] = []
+
+    class AtTheEnd(paddle.callbacks.Callback):  # type: ignore[misc]
+        def on_train_end(self, logs: Any = None) -> None:
+            ended_while_hanging.append(hanging.is_set() and not let_go.is_set())
+            let_go.set()
+
+    run(tmp_path / "run", url, AtTheEnd())
+    assert ended_while_hanging == [True], "all steps were done and saved while the first copy hung"
+    assert mirror.list_mirrored(url)[-1] == "step-00000009-epoch-0003"
