@@ -19,12 +19,24 @@ BYTES = 1 << 20
 SIZE = 24_000
 
 
+# Directories and files that the file system has room for, however small: two checkpoints and a half.
+INODES = 24
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
+    yield from _mounted(tmp_path / "disk", f"size={BYTES}")
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    yield from _mounted(tmp_path / "disk", f"size={BYTES},nr_inodes={INODES}")
+
+
+def _mounted(place: Path, options: str) -> Iterator[Path]:
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={BYTES}", "none", str(place)],
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(place)],
         capture_output=True,
         text=True,
         check=False,
@@ -73,3 +85,27 @@ def test_a_read_only_run_is_read_and_not_written(small_disk: Path) -> None:
     for write in (lambda: store.commit(contents(2)), store.lock, lambda: store.retain(KeepLatest(1))):
         with pytest.raises(CheckpointWriteError, match="Read-only"):
             write()
+
+
+def _first_refused(store: CheckpointStore) -> int:
+    for step in range(1, 20):
+        try:
+            store.commit(contents(step))
+        except CheckpointWriteError as error:
+            assert "No space left" in error.received
+            return step
+    raise AssertionError("there was room for all of them")
+
+
+@pytest.mark.parametrize("layout", ["native", "shards"])
+def test_a_full_inode_table_costs_the_checkpoint_and_nothing_else(few_inodes: Path, layout: str) -> None:
+    store = CheckpointStore(few_inodes / "run", layout=layout)
+    step = _first_refused(store)
+    committed = [step_in(checkpoint) for checkpoint in store.list()]
+    assert len(committed) >= 2
+    assert committed == list(range(1, step))
+    for checkpoint in store.list():
+        checkpoint.verify()
+    assert [name for name in entries(few_inodes / "run" / "checkpoints") if name.startswith(".")] == []
+    store.retain(KeepLatest(1))
+    assert step_in(store.commit(contents(step))) == step

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import random
 import shutil
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from paddle_warm_callbacks.checkpoint import staging
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import (
     CheckpointError,
@@ -476,3 +479,27 @@ def test_what_is_kept_for_good_is_not_listed_again_at_every_save(
     assert at_each_call[0] == 30
     assert max(seen[4:]) <= 4
     assert len(store.list()) == 33
+
+
+def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter(range(100, 0, -1))
+
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime(2030, 1, 1, tzinfo=tz) + timedelta(hours=next(hours))
+
+    monkeypatch.setattr(staging, "datetime", Backwards)
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2, 3):
+        made = store.commit(contents(step))
+        hour = next(hours) * 3600
+        for path in (*Path(made.path).iterdir(), Path(made.path)):
+            os.utime(path, (hour, hour))
+    created = [checkpoint.manifest.created for checkpoint in store.list()]
+    assert created == sorted(created, reverse=True), "the clock did go back"
+    latest = CheckpointStore(tmp_path).latest_verified()
+    assert latest is not None
+    assert step_in(latest) == 3
+    store.retain(KeepLatest(2))
+    assert [step_in(checkpoint) for checkpoint in store.list()] == [2, 3]

@@ -1,0 +1,153 @@
+"""What checkpoints cost training: ResNet50 with Momentum, 64x64, batch 8, paired with runs without any.
+
+    python benchmarks/checkpoint_throughput.py [--rounds 3] [--steps 22] [--dir .]
+
+Each round trains the same network once in each way, in turn. Throughput is the bare run's time over the other's, of the
+same round; two bare runs a round show the noise. "Blocked" is how long training waited for one save, copy and hold-back
+together, as a multiple of a memcpy of the same bytes in one block, measured in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import paddle
+from timed_fit import Repeated, images
+
+from paddle_warm_callbacks import CheckpointStore, EveryNSteps, KeepLatest, PeriodicCheckpoint
+from paddle_warm_callbacks.hapi.hold_back import HoldBack
+
+
+class SaveEvery(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+    """Call ``Model.save``, which is what Paddle's ModelCheckpoint does after an epoch, every ``n`` steps."""
+
+    def __init__(self, n: int, path: Path) -> None:
+        super().__init__()
+        self._n, self._path = n, path
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        """Save if it is time."""
+        if (step + 1) % self._n == 0:
+            self.model.save(str(self._path / "final"))
+
+
+class Clock(paddle.callbacks.Callback):  # type: ignore[misc]
+    """Seconds from the third step's beginning to the last step's."""
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        """Note the moment."""
+        if step == 2:
+            self.began = time.perf_counter()
+        self.seconds = time.perf_counter() - getattr(self, "began", time.perf_counter())
+
+
+@contextmanager
+def nothing_is_written() -> Iterator[None]:
+    """Let a commit write nothing, so that what is left is the copy."""
+
+    def commit(_store: CheckpointStore, contents: Any) -> Any:
+        made = mock.Mock()
+        made.name = f"step-{contents.progress.global_step:08d}"
+        return made
+
+    with mock.patch.object(CheckpointStore, "commit", commit):
+        yield
+
+
+@contextmanager
+def as_it_is() -> Iterator[None]:
+    """Change nothing."""
+    yield
+
+
+@contextmanager
+def copied_at_once() -> Iterator[None]:
+    """Let training wait for the whole copy, as where nothing can be held back."""
+    with mock.patch.object(HoldBack, "works_for", return_value=False), nothing_is_written():
+        yield
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=22)
+    parser.add_argument("--dir", default=".", help="on the disk to be measured")
+    arguments = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="checkpoint-throughput-", dir=arguments.dir))
+    try:
+        measure(place, arguments.rounds, arguments.steps)
+    finally:
+        shutil.rmtree(place)
+
+
+def measure(place: Path, rounds: int, steps: int) -> None:
+    """Train in each way in turn, ``rounds`` times, and print medians."""
+    network = paddle.vision.models.resnet50(num_classes=1000)
+    batch = images(64, 8, 1000)
+
+    def ours(every: int) -> PeriodicCheckpoint:
+        shutil.rmtree(place / "run", ignore_errors=True)
+        return PeriodicCheckpoint(place / "run", save=EveryNSteps(every), keep=KeepLatest(2))
+
+    ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "bare": (lambda: None, as_it_is),
+        "copied every step": (lambda: ours(1), nothing_is_written),
+        "durable every 10 steps": (lambda: ours(10), as_it_is),
+        "bare again": (lambda: None, as_it_is),
+        "durable every 2 steps": (lambda: ours(2), as_it_is),
+        "Model.save every 10 steps": (lambda: SaveEvery(10, place), as_it_is),
+        "copied every step, no overlap": (lambda: ours(1), copied_at_once),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    blocked: dict[str, list[float]] = {way: [] for way in ways}
+    one, other = np.ones(204_668_736, np.uint8), np.ones(204_668_736, np.uint8)
+    for _ in range(rounds):
+        memcpy = min(_seconds(lambda: np.copyto(one, other)) for _ in range(3))
+        for way, (callback, patched) in ways.items():
+            made, clock = callback(), Clock()
+            with patched():
+                _fit(network, batch, steps, [*([made] if made is not None else []), clock])
+            seconds[way].append(clock.seconds)
+            if isinstance(made, PeriodicCheckpoint):
+                waits = [event.seconds_blocked for event in made.events[:-1]]
+                blocked[way] += [wait / memcpy for wait in waits]
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; memcpy {1e3 * memcpy:.0f} ms")
+    print(f"{'':<32}{'s a step':>9}{'throughput':>12}{'of each round':>24}{'blocked, x memcpy':>19}")
+    for way, taken in seconds.items():
+        shares = [bare / mine for bare, mine in zip(seconds["bare"], taken)]
+        waits = f"{statistics.median(blocked[way]):>19.3f}" if blocked[way] else ""
+        each = " ".join(f"{share:.2f}" for share in shares)
+        step = statistics.median(taken) / (steps - 3)
+        print(f"{way:<32}{step:>9.3f}{statistics.median(shares):>12.3f}{each:>24}{waits}")
+
+
+def _fit(network: Any, batch: list[Any], steps: int, callbacks: list[Any]) -> None:
+    model = paddle.Model(network)
+    model.prepare(
+        paddle.optimizer.Momentum(1e-3, parameters=network.parameters()), paddle.nn.CrossEntropyLoss()
+    )
+    model.fit(Repeated(batch, steps), epochs=1, verbose=0, callbacks=callbacks)
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
