@@ -31,7 +31,7 @@ SLIPS = (
     "lr: {on_resume: continue}",
     "head: {key: fc, new_labels: [scratch, dent]}",
     "unfreeze: {stages: [{from_epoch: 2, trainable: fc}]}",
-    "checkpoints: {mirror: 's3://${oc.env:NO_SUCH_BUCKET}/runs'}",
+    "mirror: {url: 's3://${oc.env:NO_SUCH_BUCKET}/runs'}",
     "training: {resume_from: best}",
     "checkpoints: {keep: {latest: 3}, keep: {best: acc}}",
     "unfreeze: {stages: [{from_epoch: 0, trainable: 'fc('}]}",

@@ -14,13 +14,14 @@ from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
 from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
 from paddle_warm_callbacks.callbacks.warm_visualdl import WarmVisualDL
 from paddle_warm_callbacks.checkpoint.label_files import read_labels
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
 from paddle_warm_callbacks.checkpoint.registry.references import ROOT_OPTION, SCHEME
 from paddle_warm_callbacks.config.checks import require_consistent
 from paddle_warm_callbacks.config.loading import Given, Loaded, load
 from paddle_warm_callbacks.config.origin import Origin
 from paddle_warm_callbacks.config.policies import retention_policy, save_policy
 from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
-from paddle_warm_callbacks.config.schema import Config, HeadConfig, UnfreezeConfig
+from paddle_warm_callbacks.config.schema import Config, HeadConfig, MirrorConfig, UnfreezeConfig
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
@@ -256,10 +257,20 @@ def _checkpoints(
             config.training.run_dir,
             save=save_policy(checkpoints.save),
             keep=retention_policy(checkpoints.keep),
-            mirror=checkpoints.mirror,
+            mirror=None if config.mirror is None else _mirror(config.mirror, origin),
             metadata={**labels, **plain["checkpoints"]["metadata"], METADATA: plain},
-            save_on_signal=checkpoints.save_on_signal,
+            save_on_signal=checkpoints.save_on_signal and (checkpoints.signals or True),
+            layout=checkpoints.layout,
             on_error=checkpoints.on_error,
+        )
+
+
+def _mirror(mirror: MirrorConfig, origin: Origin) -> Mirror:
+    with _located(origin, "mirror"):
+        return Mirror(
+            mirror.url,
+            keep=None if mirror.keep is None else retention_policy(mirror.keep),
+            max_bytes_per_second=mirror.max_bytes_per_second,
         )
 
 

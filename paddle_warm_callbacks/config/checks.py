@@ -158,7 +158,23 @@ def _check_checkpoints(config: Config, origin: Origin) -> None:
         )
     checkpoints = config.checkpoints
     if checkpoints is None:
+        if config.mirror is not None:
+            raise _contradiction(
+                "there are no checkpoints to copy",
+                origin,
+                "mirror",
+                "mirror, and checkpoints: null",
+                "one of the two",
+            )
         return
+    if checkpoints.signals is not None and not checkpoints.save_on_signal:
+        raise _contradiction(
+            "signals of which none is listened to",
+            origin,
+            "checkpoints.signals",
+            "signals, and save_on_signal: false",
+            "one of the two",
+        )
     save = checkpoints.save
     occasions = (save.every_epochs, save.every_steps, save.every_seconds, save.new_best)
     if all(occasion is None for occasion in occasions) and not save.on_exception:

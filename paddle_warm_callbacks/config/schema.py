@@ -27,6 +27,7 @@ from paddle_warm_callbacks.plan.transplant import LAYOUTS
 from paddle_warm_callbacks.plan.transplant.head import NEW_ROWS
 
 _BETTER = ("max", "min")
+LAYOUTS_ON_DISK = ("native", "shards")
 
 
 @dataclass
@@ -246,10 +247,24 @@ class CheckpointsConfig:
 
     save: SaveConfig = section(SaveConfig, "When they are saved.")
     keep: KeepConfig = section(KeepConfig, "Which of them stay.")
-    mirror: Optional[str] = setting(None, "URL that each is copied to, behind training.")
     metadata: dict[str, Any] = setting({}, "Plain values stored with each.")
-    save_on_signal: bool = setting(True, "Save and stop at SIGTERM and SIGUSR1.")
+    layout: str = setting(
+        "native",
+        "Files that Paddle reads by itself, or tensors that are shared while they do not change.",
+        choices=LAYOUTS_ON_DISK,
+    )
+    save_on_signal: bool = setting(True, "Save and stop at a signal.")
+    signals: Optional[list[str]] = setting(None, "Names of those signals; null: SIGTERM and SIGUSR1.")
     on_error: str = setting("raise", "What a failed save does to training.", choices=("raise", "warn"))
+
+
+@dataclass
+class MirrorConfig:
+    """Copies of the checkpoints, made behind training."""
+
+    url: str = setting(MISSING, "Where to: any fsspec URL, or a path.")
+    keep: Optional[KeepConfig] = section(None, "Which stay there; null: all.")
+    max_bytes_per_second: Optional[float] = setting(None, "Limit for all uploads together.", above=0)
 
 
 @dataclass
@@ -294,6 +309,9 @@ class Config:
     lr: Optional[LRConfig] = section(None, "The learning rate of a warm start; null: the optimizer's.")
     checkpoints: Optional[CheckpointsConfig] = section(
         CheckpointsConfig, "Checkpoints of this run; null: none are saved.", on_resume=HARMLESS
+    )
+    mirror: Optional[MirrorConfig] = section(
+        None, "Copies of the checkpoints, made behind training; null: none.", on_resume=HARMLESS
     )
     visualdl: Optional[VisualDLConfig] = section(None, "Logs for VisualDL; null: none.", on_resume=HARMLESS)
     registry: RegistryConfig = section(RegistryConfig, "The registry of models.", on_resume=FOLLOWED)

@@ -9,19 +9,19 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from paddle_warm_callbacks.secrets import redacted
+
 _ENVIRONMENT = re.compile(r"\boc\.env\b")
 # Marks are made of characters of the private use area, which no configuration is written in.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
-# scheme://user:password@host
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def stored(config: DictConfig) -> dict[str, Any]:
     """Return plain values: interpolations resolved, except that ``${oc.env:…}`` stays as it is written.
 
-    Also where another setting takes its value from there: ``${user.token}`` becomes ``${oc.env:TOKEN}``. Users and
-    passwords in URLs become ``***``.
+    Also where another setting takes its value from there: ``${user.token}`` becomes ``${oc.env:TOKEN}``. Credentials
+    in URLs become ``***``.
     """
     asking = _Asking([])
     without = OmegaConf.create(asking.taken_out(OmegaConf.to_container(config, resolve=False)))
@@ -68,8 +68,7 @@ class _Asking:
             return [self.put_back(item) for item in value]
         if not isinstance(value, str):
             return value
-        hidden = _PASSWORD.sub("***@", value)
-        return _MARK.sub(lambda mark: self.texts[int(mark[1])], hidden)
+        return _MARK.sub(lambda mark: self.texts[int(mark[1])], redacted(value))
 
 
 def _closed(text: str, begin: int) -> int:

@@ -90,6 +90,18 @@ CASES: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"checkpoints": {"keep": {"best": "acc"}}},
     ),
     (
+        {"mirror": {"url": "memory://a"}, "checkpoints": None},
+        "mirror",
+        "no checkpoints to copy",
+        {"checkpoints": {}},
+    ),
+    (
+        {"checkpoints": {"signals": ["SIGUSR2"], "save_on_signal": False}},
+        "checkpoints.signals",
+        "none is listened to",
+        {"checkpoints": {"signals": ["SIGUSR2"]}},
+    ),
+    (
         {"training": {"run_dir": "s3://bucket/run"}, "visualdl": {}},
         "visualdl.log_dir",
         "training.run_dir is s3://bucket/run",

