@@ -42,7 +42,11 @@ class Progress:
 
     def after_step(self) -> Progress:
         """Return the position one training step later, in the same epoch."""
-        return Progress(self.global_step + 1, self.epoch, self.step_in_epoch + 1)
+        later = object.__new__(Progress)  # this is done at every step, and what is one more needs no check
+        vars(later).update(
+            global_step=self.global_step + 1, epoch=self.epoch, step_in_epoch=self.step_in_epoch + 1
+        )
+        return later
 
     def after_epoch(self) -> Progress:
         """Return the position at the start of the next epoch."""

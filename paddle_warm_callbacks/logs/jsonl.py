@@ -26,10 +26,17 @@ class JsonlLog:
             kept = [line for line in path.read_bytes().splitlines(keepends=True) if _stays(line, keep)]
             rewrite(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
+        self._quoted: dict[str, str] = {}
 
     def scalar(self, tag: str, step: int, value: float) -> None:
-        """Log one value."""
-        self._write({"tag": tag, "step": step, "value": value})
+        """Log one value; the line is put together here, for json.dumps takes as long as all else of a logged step."""
+        if value - value != 0.0:  # not finite
+            self._write({"tag": tag, "step": step, "value": value})
+            return
+        quoted = self._quoted.get(tag)
+        if quoted is None:
+            quoted = self._quoted[tag] = json.dumps(tag)
+        self._file.write(f'{{"tag": {quoted}, "step": {step}, "value": {value!r}}}\n')
 
     def text(self, tag: str, step: int, text: str) -> None:
         """Log one text."""
