@@ -141,6 +141,7 @@ class WarmStartCallback(FitCallback):
         if seed_samples is not None:
             require_int(seed_samples, "WarmStartCallback(seed_samples=)", at_least=0)
         self._held: dict[str, Any] | None = None
+        self._cost_reported = True
         self.report: RestoreReport | None = None
 
     def fit_opened(self, loop: FitLoop) -> None:
@@ -148,6 +149,7 @@ class WarmStartCallback(FitCallback):
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
+        self._cost_reported = self.report.kind != "resume"
         logger.info("%s", self.report.to_text())
         loop.board.texts["start/report"] = self.report.to_text()
         if loop.parent is not None:
@@ -165,6 +167,17 @@ class WarmStartCallback(FitCallback):
         if self._held is not None:
             training_state.restore_counted(loop, self._held, loop.others)
             self._held = None
+
+    def step_starting(self, loop: FitLoop) -> None:
+        """Report, once, what finding the position again has cost, where batches were loaded for it."""
+        if self._cost_reported or self.report is None:
+            return
+        self._cost_reported = True
+        batches, seconds = loop.position.loaded_again
+        if batches:
+            note = f"{batches} batches were loaded again and dropped, in {seconds:.2f} s"
+            self.report = loop.report = replace(self.report, notes=(*self.report.notes, note))
+            logger.info("%s", note)
 
     def _start(self, loop: FitLoop) -> RestoreReport:
         checkpoint = self._checkpoint(loop)

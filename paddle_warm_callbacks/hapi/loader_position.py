@@ -11,6 +11,7 @@ is recorded just before each batch is fetched; with workers the state inside eac
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
@@ -28,6 +29,7 @@ State = dict[str, Any]
 WorkerInit = Optional[Callable[[int], Any]]
 WorkerInitWrapper = Callable[[WorkerInit], Callable[[int], None]]
 
+_NO_MORE = object()
 # Batch sampler to the values, before any fit, of those attributes that fits of this process have changed.
 _MOVED: weakref.WeakKeyDictionary[Any, State] = weakref.WeakKeyDictionary()
 
@@ -41,6 +43,7 @@ class LoaderPosition:
     Attributes:
         sample_seed: What :meth:`seed_samples` was given, or None.
         how: In words, how a position in the middle of an epoch is found again; for reports.
+        loaded_again: Batches that were loaded only to be skipped, and the seconds that took.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -55,6 +58,7 @@ class LoaderPosition:
         self._worker_init_wrappers: list[WorkerInitWrapper] = []
         self._dealings: list[Any] = []
         self._dealt_first = 0
+        self.loaded_again = (0, 0.0)
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
         self._initial = self._sampler_attributes()
@@ -105,6 +109,14 @@ class LoaderPosition:
             self._restore_sampler(state["sampler"])
         self._dealings, self._dealt_first = list(state.get("dealings", ())), state.get("first", 0)
         self._restored = {**state, "step_in_epoch": step_in_epoch}
+        if step_in_epoch and not state["exhausted"] and self._replays(state):
+            self.how = "the workers load the skipped batches again: slow (their random state is not known)"
+
+    def _replays(self, state: Mapping[str, Any]) -> bool:
+        """Return whether workers must load what is skipped in a resumed epoch: how they stood is not in ``state``."""
+        workers = getattr(self._loader, "num_workers", 0)
+        by_index = self._indexed and not self._own_state and self._seeded is None and not self._dealings
+        return by_index and workers > 0 and len(state.get("workers") or ()) != workers
 
     def seed_samples(self, seed: int) -> None:
         """Draw each sample with generators seeded from ``seed``, the epoch and its index.
@@ -130,6 +142,14 @@ class LoaderPosition:
         if self._seeded is not None:
             self._seeded.begin_epoch(epoch)
         restored, self._restored = self._restored, None
+        if restored is not None and restored["exhausted"] and self._own_state:
+            loader.load_state_dict(restored["loader"])
+            if (
+                next(iter(loader), _NO_MORE) is not _NO_MORE
+            ):  # to it, the end of an epoch is the beginning of the next
+                loader.load_state_dict(restored["loader"])
+            rng.restore(restored["now"])
+            return ()
         if restored is not None and restored["exhausted"]:
             self._restored = {
                 **restored,
@@ -149,9 +169,7 @@ class LoaderPosition:
             return self._from_own_state(loader, restored)
         if not self._indexed:
             return self._from_consumption(loader, first, restored)
-        workers_unknown = loader.num_workers > 0 and not (restored or {}).get("workers")
-        replays = first > 0 and self._seeded is None and not self._dealings
-        if restored is not None and workers_unknown and replays:
+        if restored is not None and first > 0 and self._replays(restored):
             return self._from_replay(loader, first, restored)
         return self._from_indices(loader, first, restored)
 
@@ -189,19 +207,23 @@ class LoaderPosition:
 
     def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
         iterator = self._iterator(loader, {}) if isinstance(loader, DataLoader) else iter(loader)
-        for _ in range(first):
-            next(iterator, None)
+        self._drop(iterator, first)
         if restored is not None and first > 0:
             # Host generators may be the reading thread's, which draws ahead: consuming has just brought them here.
             rng.restore_paddle(restored["now"])
         return iterator
 
+    def _drop(self, iterator: Iterator[Any], batches: int) -> None:
+        began = time.perf_counter()
+        for _ in range(batches):
+            next(iterator, None)
+        if batches:
+            self.loaded_again = (batches, time.perf_counter() - began)
+
     def _from_replay(self, loader: Any, first: int, restored: State) -> Iterator[Any]:
         """Let the workers load the skipped batches again: exact, for workers whose random state was not recorded."""
-        self.how = "the workers load the skipped batches again: slow (their random state is not known)"
         iterator = self._from_indices(loader, 0, None)
-        for _ in range(first):
-            next(iterator, None)
+        self._drop(iterator, first)
         rng.restore(restored["now"])
         return iterator
 

@@ -115,7 +115,7 @@ def restore(
         arrays: By (parameter, kind).
 
     Returns:
-        Names of parameters restored; (name, reason) of those that start fresh although something was saved.
+        Names of parameters restored; (name, reason) of the others that are trained: those start fresh.
     """
     live = dict(network.named_parameters())
     saved: dict[str, dict[str, np.ndarray]] = {}
@@ -142,6 +142,12 @@ def restore(
             held[name][kind].set_value(array.reshape(held[name][kind].shape))
         restored.append(name)
     forget(network, optimizer, [name for name, _ in reset if name in live])
+    if saved or reset:  # not where the optimizer keeps nothing, as SGD
+        reset += [
+            (name, "nothing was saved for it: it was frozen, or had not had a step")
+            for name, parameter in live.items()
+            if name not in saved and not parameter.stop_gradient and (name not in dict(reset))
+        ]
     return restored, reset
 
 

@@ -119,6 +119,7 @@ def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
     return {
         "learning_rate": optimizer_state.capture_learning_rate(loop.optimizer),
         "metrics": [attributes.capture(metric) for metric in loop.model._metrics],
+        "metric_kinds": _metric_kinds(loop),
         "logs": attributes.capture_mapping(loop.logs),
         "callbacks": callback_state.capture(callbacks),
     }
@@ -210,8 +211,10 @@ def restore_learning_rate(loop: FitLoop, counters: Mapping[str, Any]) -> None:
 def restore_counted(loop: FitLoop, counters: Mapping[str, Any], callbacks: Sequence[Any]) -> list[str]:
     """Put back what :func:`capture_counted` returned; return notes on callbacks that came or went."""
     restore_learning_rate(loop, counters)
-    for metric, state in zip(loop.model._metrics, counters["metrics"]):
-        attributes.restore(metric, state)
+    kinds = counters.get("metric_kinds", _metric_kinds(loop))  # not in checkpoints of before
+    for metric, kind, state in zip(loop.model._metrics, kinds, counters["metrics"]):
+        if kind == attributes.kind_name(metric):
+            attributes.restore(metric, state)
     loop.logs.clear()
     attributes.restore_mapping(loop.logs, counters["logs"])
     return callback_state.restore(callbacks, counters["callbacks"])
@@ -262,12 +265,19 @@ def script_facts(loop: FitLoop) -> dict[str, Any]:
         "steps_per_epoch": loop.steps_per_epoch,
         "dataset_length": _length(getattr(loader, "dataset", None)),
         "sampler": None if sampler is None else attributes.kind_name(sampler),
+        "order": type(getattr(sampler, "sampler", None)).__name__,
+        "shuffle": getattr(sampler, "shuffle", None),
+        "metrics": _metric_kinds(loop),
         "seed_samples": loop.position.sample_seed,
         "num_workers": getattr(loader, "num_workers", 0),
         "epochs": loop.epochs,
         "world_size": paddle.distributed.get_world_size(),
         "paddle": paddle.__version__,
     }
+
+
+def _metric_kinds(loop: FitLoop) -> list[str]:
+    return [attributes.kind_name(metric) for metric in loop.model._metrics]
 
 
 def versions() -> dict[str, str]:

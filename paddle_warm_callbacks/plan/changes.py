@@ -21,10 +21,13 @@ _BREAKING_WITHIN_EPOCH = {
     "dataset_length": "the order of the samples depends on their number",
     "steps_per_epoch": "the saved position counts steps of the old epoch",
     "sampler": "another sampler gives another order",
+    "order": "another sampler gives another order",
+    "shuffle": "the samples would come in another order",
 }
 # These end no run, and yet it is not the same run to the bit.
 _INEXACT = {
     "paddle": "goes on, but kernels may round otherwise and generators draw otherwise",
+    "metrics": "goes on, with new metrics counting from here",
     "world_size": "goes on with other batches, sums of gradients and draws; see the notes",
 }
 # Beside another number of ranks these are no obstacle where the rest of an epoch can be dealt anew.

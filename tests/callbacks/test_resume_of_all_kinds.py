@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -18,6 +19,7 @@ from paddle_warm_callbacks import (
     CheckpointStore,
     EveryNSteps,
     PeriodicCheckpoint,
+    ResumeChangedError,
     UnsupportedFitError,
     WarmStartCallback,
 )
@@ -231,6 +233,119 @@ def test_a_notebooks_cell_with_fit_alone_is_run_again(
     with pytest.raises(Interrupted):
         train(built, cut, *ours(tmp_path / "cut"))
     assert train(built, rest, *ours(tmp_path / "cut")) == expected
+    assert {**cut.seen, **rest.seen} == control.seen
+
+
+def interrupted(tmp_path: Path, after: tuple[int, int] = (1, 0), **parts: Any) -> None:
+    seed(1)
+    with pytest.raises(Interrupted):
+        train(build(**parts), Losses(fail_after=after), *ours(tmp_path))
+
+
+def resumed(tmp_path: Path, **parts: Any) -> Any:
+    """Return the report of a resume."""
+    start, saver = ours(tmp_path)
+    train(build(**parts), start, saver)
+    assert start.report is not None
+    return start.report
+
+
+@pytest.mark.parametrize(
+    "changed", [{"shuffle": False}, {"train_data": DataLoader(Points(), batch_size=BATCH, shuffle=False)}]
+)
+def test_another_order_inside_an_epoch_is_refused(changed: Parts, tmp_path: Path) -> None:
+    shuffled = {**changed, "shuffle": True}
+    if "train_data" in changed:
+        shuffled = {"train_data": DataLoader(Points(), batch_size=BATCH, shuffle=True)}
+    interrupted(tmp_path, **shuffled)
+    with pytest.raises(ResumeChangedError, match="another order"):
+        resumed(tmp_path, **changed)
+    assert resumed(tmp_path, **shuffled).kind == "resume"
+
+
+def test_another_metric_begins_anew_and_the_report_says_so(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    report = resumed(tmp_path, metric=ListOfTensors)
+    assert any("['Accuracy'] when saved, ['ListOfTensors'] now" in note for note in report.notes)
+
+
+def test_the_report_says_of_each_trained_parameter_restored_or_reset_and_why(tmp_path: Path) -> None:
+    class Frozen(nn.Sequential):  # type: ignore[misc]
+        def __init__(self, frozen: bool) -> None:
+            super().__init__(nn.Linear(3, 5), nn.Linear(5, 3))
+            for parameter in self[0].parameters():
+                parameter.stop_gradient = frozen
+
+    interrupted(tmp_path, network=lambda: Frozen(frozen=True))
+    report = resumed(tmp_path, network=lambda: Frozen(frozen=False))
+    assert set(report.optimizer_restored) == {"1.weight", "1.bias"}
+    assert dict(report.optimizer_reset).keys() == {"0.weight", "0.bias"}
+    assert "frozen" in dict(report.optimizer_reset)["0.weight"]
+
+
+def loader(workers: int) -> Any:
+    return DataLoader(Points(), batch_size=BATCH, num_workers=workers)
+
+
+def test_batches_loaded_again_are_counted_and_timed_in_the_report(tmp_path: Path) -> None:
+    interrupted(tmp_path, after=(1, 1), train_data=loader(1))
+    report = resumed(tmp_path, train_data=loader(2))
+    said = "\n".join(report.notes)
+    assert "the workers load the skipped batches again" in said
+    assert "2 batches were loaded again and dropped, in " in said
+    assert "nothing loaded twice" not in said
+
+
+def test_and_where_none_are_it_says_that(tmp_path: Path) -> None:
+    interrupted(tmp_path, after=(1, 1), train_data=loader(1))
+    said = "\n".join(resumed(tmp_path, train_data=loader(1)).notes)
+    assert "nothing loaded twice" in said
+    assert "again" not in said
+
+
+class OwnPosition:
+    """A loader that knows where it is; whether the end of an epoch is to it the next one's beginning, is its affair."""
+
+    def __init__(self, *, wraps: bool) -> None:
+        self.wraps, self.at = wraps, 0
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        while self.at < STEPS:
+            batch = [Points()[BATCH * self.at + i] for i in range(BATCH)]
+            self.at += 1
+            if self.wraps and self.at == STEPS:
+                self.at = 0
+                yield [paddle.to_tensor(np.stack(part)) for part in zip(*batch)]
+                return
+            yield [paddle.to_tensor(np.stack(part)) for part in zip(*batch)]
+        self.at = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.at = state["at"]
+
+
+@pytest.mark.parametrize("after", [(0, STEPS - 1), (1, 0)])
+@pytest.mark.parametrize("wraps", [False, True])
+def test_a_loader_with_a_state_of_its_own_goes_on_after_any_step(
+    wraps: bool, after: tuple[int, int], tmp_path: Path
+) -> None:
+    control, cut, rest = Losses(), Losses(fail_after=after), Losses()
+    seed(1)
+    expected = train(build(train_data=OwnPosition(wraps=wraps)), control)
+    seed(1)
+    with pytest.raises(Interrupted):
+        train(build(train_data=OwnPosition(wraps=wraps)), cut, *ours(tmp_path))
+    for newest in CheckpointStore(tmp_path).list()[-1:]:
+        if newest.progress.step_in_epoch == 0:
+            shutil.rmtree(newest.path)  # so that the one after the epoch's last step is resumed
+    seed(2)
+    assert train(build(train_data=OwnPosition(wraps=wraps)), rest, *ours(tmp_path)) == expected
     assert {**cut.seen, **rest.seen} == control.seen
 
 
