@@ -10,12 +10,12 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from paddle_warm_callbacks.logs.jsonl import JsonlLog
 from paddle_warm_callbacks.logs.vdl import FILE, VisualDLLog
 
 visualdl = pytest.importorskip("visualdl")
+Image = pytest.importorskip("PIL.Image")
 
 
 def scalars(directory: Path, tag: str) -> list[tuple[int, float]]:
