@@ -139,3 +139,33 @@ def test_an_error_of_the_system_ends_with_2_and_no_traceback(
 def test_the_package_installs_the_command() -> None:
     text = (Path(ROOT) / "pyproject.toml").read_text(encoding="utf-8")
     assert '[project.scripts]\npaddle-warm = "paddle_warm_callbacks.cli.main:main"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("typed_so_far", "completed"),
+    [
+        ("paddle-warm ma", "plain,match\n"),
+        ("paddle-warm export --e", "plain,--ema\n"),
+        ("paddle-warm zz", ""),
+    ],
+)
+def test_the_shell_is_told_how_to_go_on(typed_so_far: str, completed: str) -> None:
+    words = typed_so_far.split()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from paddle_warm_callbacks.cli.main import main; main(prog_name='paddle-warm')",
+        ],
+        env={
+            "PYTHONPATH": ROOT,
+            "COMP_WORDS": typed_so_far,
+            "COMP_CWORD": str(len(words) - 1),
+            "_PADDLE_WARM_COMPLETE": "bash_complete",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (completed, "")
