@@ -15,6 +15,7 @@ from paddle_warm_callbacks.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from paddle_warm_callbacks.callbacks.periodic_checkpoint import PeriodicCheckpoint
+    from paddle_warm_callbacks.callbacks.sample_predictions import SamplePredictions, class_caption
     from paddle_warm_callbacks.callbacks.staged_unfreeze import StagedUnfreeze
     from paddle_warm_callbacks.callbacks.warm_lr_scaler import WarmLRScaler
     from paddle_warm_callbacks.callbacks.warm_start import WarmStartCallback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
     from paddle_warm_callbacks.checkpoint.registry.registry import Registry
     from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+    from paddle_warm_callbacks.cli.prove import ProofResult, prove
     from paddle_warm_callbacks.config.building import from_config
     from paddle_warm_callbacks.errors import (
         CheckpointError,
@@ -77,12 +79,14 @@ __all__ = [
     "PatternError",
     "PeriodicCheckpoint",
     "Progress",
+    "ProofResult",
     "RankError",
     "Registry",
     "RegistryError",
     "RestoreReport",
     "ResumeChangedError",
     "RunDirectoryBusyError",
+    "SamplePredictions",
     "SourceError",
     "Stage",
     "StagedUnfreeze",
@@ -92,8 +96,10 @@ __all__ = [
     "WarmLRScaler",
     "WarmStartCallback",
     "WarmVisualDL",
+    "class_caption",
     "fine_tune",
     "from_config",
+    "prove",
     "stages_from_depth",
 ]
 
@@ -103,6 +109,7 @@ logging.getLogger(__name__).addFilter(from_log)
 # Where each public name lives; the imports above say the same to type checkers, and a test holds the two together.
 _HOMES = {
     "callbacks.periodic_checkpoint": ("PeriodicCheckpoint",),
+    "callbacks.sample_predictions": ("SamplePredictions", "class_caption"),
     "callbacks.staged_unfreeze": ("StagedUnfreeze",),
     "callbacks.warm_lr_scaler": ("WarmLRScaler",),
     "callbacks.warm_start": ("WarmStartCallback",),
@@ -111,6 +118,7 @@ _HOMES = {
     "checkpoint.registry.registry": ("Registry",),
     "checkpoint.store": ("Checkpoint", "CheckpointStore"),
     "config.building": ("from_config",),
+    "cli.prove": ("ProofResult", "prove"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "hapi.depth": ("fine_tune", "stages_from_depth"),
     "plan.report": ("RestoreReport",),

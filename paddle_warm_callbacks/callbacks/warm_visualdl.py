@@ -43,6 +43,9 @@ class WarmVisualDL(FitCallback):
     ``start/stages``, ``start/lineage``; and the hyper-parameters, with the last values of the metrics of evaluation (of
     training, where there is none).
 
+    Pictures of samples come from :class:`SamplePredictions`. A picture of the network VisualDL draws from Paddle 2.6
+    alone, ``LogWriter.add_graph``: it wants a file that Paddle 3 no longer writes.
+
     Example:
         >>> board = WarmVisualDL("runs/defects/vdl", hparams={"augmentation": "flips"})
 
