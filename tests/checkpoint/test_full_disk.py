@@ -92,8 +92,9 @@ def _first_refused(store: CheckpointStore) -> int:
         try:
             store.commit(contents(step))
         except CheckpointWriteError as error:
-            assert "No space left" in error.received
-            return step
+            if "No space left" in error.received:
+                return step
+            raise
     raise AssertionError("there was room for all of them")
 
 
