@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
+
+from paddle_warm_callbacks.hapi.device_copies import DeviceCopies
 
 Array = np.ndarray[Any, Any]
 
@@ -41,20 +43,36 @@ class StagingBuffers:
     ) -> tuple[dict[str, Array], Copying]:
         """Copy the tensors named ``at_once`` now, and leave the others to :meth:`Copying.run`.
 
-        Also copied now is what NumPy cannot share memory with: on Paddle 2.6 that is everything.
+        Also copied now is what NumPy cannot share memory with: on Paddle 2.6 that is everything. What is on a GPU is
+        copied from there behind, all of it, on a stream of its own.
 
         Returns:
             The arrays by name, and the copy to be run: until it has, the others hold older values.
         """
+        on_device = {name: tensor for name, tensor in tensors.items() if tensor.place.is_gpu_place()}
+        device = self._from_device(on_device, at_once) if on_device else None
         arrays, behind = {}, []
         for name, tensor in tensors.items():
+            if device is not None and name in on_device:
+                arrays[name] = self._array_of(name, tensor)
+                continue
             shared = None if name in at_once else self._share(name, tensor)
             if shared is None:
                 arrays[name] = self._copy(name, tensor)
             else:
                 arrays[name] = self._array(name, shared.view)
                 behind.append((arrays[name], shared))
-        return arrays, Copying(behind)
+        watched = [tensor for name, tensor in on_device.items() if device is not None and name not in at_once]
+        return arrays, Copying(behind, watched, device, {name: arrays[name] for name in on_device})
+
+    def _from_device(self, tensors: Mapping[str, Any], at_once: Collection[str]) -> DeviceCopies | None:
+        first = {name: tensor for name, tensor in tensors.items() if name in at_once}
+        return DeviceCopies.begun(
+            first, {name: tensor for name, tensor in tensors.items() if name not in first}
+        )
+
+    def _array_of(self, name: str, tensor: Any) -> Array:
+        return self._array(name, np.empty(tuple(tensor.shape), _dtype(tensor)))
 
     def release(self) -> None:
         """Let go of the tensors' memory; the arrays stay."""
@@ -93,8 +111,17 @@ class Copying:
     to be worthless.
     """
 
-    def __init__(self, behind: list[tuple[Array, _Shared]]) -> None:
+    def __init__(
+        self,
+        behind: list[tuple[Array, _Shared]],
+        watched: Iterable[Any] = (),
+        device: DeviceCopies | None = None,
+        from_device: Mapping[str, Array] | None = None,
+    ) -> None:
         self._behind = behind
+        self._device = device
+        self._from_device = from_device or {}
+        self._watched = [*(shared.tensor for _, shared in behind), *watched]
         self._versions = self._count()
         self._over = threading.Event()
         self.seconds_held = 0.0
@@ -104,6 +131,8 @@ class Copying:
         try:
             for array, shared in self._behind:
                 np.copyto(array, shared.view)
+            if self._device is not None:
+                self._device.finish(self._from_device)
             return self._count() == self._versions
         finally:
             self._over.set()
@@ -114,22 +143,29 @@ class Copying:
         return self._over.is_set()
 
     def wait(self) -> None:
-        """Block until the tensors may change again."""
-        self._over.wait()
+        """Block until the tensors may change again; of those on a GPU, let the GPU wait and not the host."""
+        if self._device is not None:
+            self._device.hold_device()
+        if self._behind:
+            self._over.wait()
 
     def _count(self) -> list[int]:
-        return [shared.tensor.inplace_version for _, shared in self._behind]
+        return [tensor.inplace_version for tensor in self._watched]
 
 
 def borrowed(tensor: Any) -> Array:
     """Return a tensor as an array to be read at once: its own memory where that can be had."""
     if tensor.place.is_cpu_place() and tensor.size and tensor.is_contiguous():
-        dtype = np.dtype(_NUMPY_NAMES.get(tensor.dtype) or str(tensor.dtype).rpartition(".")[2])
+        dtype = _dtype(tensor)
         memory = (ctypes.c_char * (int(tensor.size) * dtype.itemsize)).from_address(tensor.data_ptr())
         flat: Array = np.frombuffer(memory, dtype)  # type: ignore[call-overload]  # it takes any buffer
         return flat.reshape(tuple(tensor.shape))
     array: Array = tensor.numpy()
     return array
+
+
+def _dtype(tensor: Any) -> np.dtype[Any]:
+    return np.dtype(_NUMPY_NAMES.get(tensor.dtype) or str(tensor.dtype).rpartition(".")[2])
 
 
 # As Paddle stores it.
