@@ -13,7 +13,7 @@ import click
 from paddle_warm_callbacks.checkpoint.manifest import Manifest
 from paddle_warm_callbacks.cli.output import age_text, bytes_text, metrics_text, print_json, print_table, say
 from paddle_warm_callbacks.cli.place import LocalFiles, Place
-from paddle_warm_callbacks.cli.places import find
+from paddle_warm_callbacks.cli.places import OF_DAMAGED, find
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 
 # A manifest at a URL costs a round trip; this many are under way at once.
@@ -77,6 +77,8 @@ def ls(context: click.Context, run: str, verify: bool, as_json: bool) -> None:
         say("no checkpoint yet")
     else:
         _print(rows, now, verify)
+        if any(row.problems for row in rows):
+            say(OF_DAMAGED)
     context.exit(1 if any(row.problems for row in rows) else 0)
 
 

@@ -13,6 +13,10 @@ from paddle_warm_callbacks.cli.place import LocalFiles, Place, unreachable
 from paddle_warm_callbacks.errors import SourceError
 from paddle_warm_callbacks.secrets import cause
 
+OF_DAMAGED = (
+    "next: a resume passes damaged ones over; take them from a mirror or backup, or delete their directories"
+)
+
 
 def find(given: str) -> tuple[Sequence[Place], bool]:
     """Return the checkpoints at a path or URL, oldest first, and whether it is a run rather than one checkpoint.
@@ -39,6 +43,7 @@ def newest(given: str) -> tuple[Place, str]:
             where=given,
             received=f"an empty {CHECKPOINTS}/",
             expected="a committed checkpoint",
+            remedy="wait for the run's first save, or name another run",
         )
     return places[-1], f"the newest of {len(places)} in {given}" if is_run else ""
 

@@ -9,7 +9,7 @@ import click
 
 from paddle_warm_callbacks.cli.checking import Verdict, verify_place
 from paddle_warm_callbacks.cli.output import bytes_text, print_json, print_table, say
-from paddle_warm_callbacks.cli.places import find
+from paddle_warm_callbacks.cli.places import OF_DAMAGED, find
 
 
 @click.command()
@@ -46,6 +46,8 @@ def verify(context: click.Context, checkpoint: str, as_json: bool) -> None:
         for verdict in damaged:
             for problem in verdict.problems:
                 say(f"{verdict.place.where}/{problem}")
+        if damaged:
+            say(OF_DAMAGED)
     context.exit(1 if damaged else 0)
 
 

@@ -68,7 +68,8 @@ def test_only_verify_finds_damage_in_a_file(run: Path, remote: bool) -> None:
     place = make_mirror(run) if remote else str(run)
     flip_a_bit(f"{place}/checkpoints/{NAMES[1]}/model.pdparams")
     assert "state" not in typed("ls", place).stdout
-    rows = list(lines_of(typed("ls", place, "--verify", exit_code=1)))
+    *rows, advice = lines_of(typed("ls", place, "--verify", exit_code=1))
+    assert " ".join(advice).startswith("next: a resume passes damaged ones over; ")
     assert [row[-1] for row in rows if row[0] != NAMES[1]] == ["state", "whole", "whole"]
     assert "damaged:" in rows[2]
     assert "model.pdparams:" in rows[2]
@@ -101,7 +102,7 @@ def test_without_verify_no_file_but_the_manifests_is_opened(
 def test_a_damaged_manifest_is_a_finding_and_the_others_are_listed(run: Path) -> None:
     flip_a_bit(run / "checkpoints" / NAMES[0] / "manifest.json")
     (run / "checkpoints" / NAMES[1] / "manifest.json").unlink()
-    rows = list(lines_of(typed("ls", run, exit_code=1)))
+    *rows, _ = lines_of(typed("ls", run, exit_code=1))
     assert [row[0] for row in rows[1:]] == NAMES
     assert "damaged: the manifest's bytes are not what was written" in " ".join(rows[1])
     assert "no such file" in " ".join(rows[2])

@@ -146,7 +146,7 @@ def test_the_package_installs_the_command() -> None:
     [
         ("paddle-warm ma", "plain,match\n"),
         ("paddle-warm export --e", "plain,--ema\n"),
-        ("paddle-warm zz", ""),
+        ("paddle-warm zz", "\n"),
     ],
 )
 def test_the_shell_is_told_how_to_go_on(typed_so_far: str, completed: str) -> None:
