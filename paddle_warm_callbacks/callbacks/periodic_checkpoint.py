@@ -54,7 +54,7 @@ class PeriodicCheckpoint(FitCallback):
         mirror: URL that each committed checkpoint is copied to, behind training; any fsspec URL. Or a :class:`Mirror`,
             which says besides what stays there, and how fast it may be sent. None: no copy.
         metadata: Plain values stored with each checkpoint; ``"labels"``, a list in the head's order, lets a later
-            ``HeadTransplant`` find them.
+            ``HeadTransplant`` find them. The device and the script's git commit are there without it.
         save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
             evaluation the state before it is saved at once. Or the names of other signals: ``("SIGTERM", "SIGUSR2")``.
         on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
@@ -157,6 +157,7 @@ class PeriodicCheckpoint(FitCallback):
         self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
         self.preempted_by = None
+        self._provenance = training_state.provenance()
         _ = loop.position
 
     def fit_started(self, loop: FitLoop) -> None:
@@ -314,7 +315,7 @@ class PeriodicCheckpoint(FitCallback):
             tensors, copying = training_state.capture_tensors_behind(loop, self._buffers)
         else:
             tensors = training_state.capture_tensors(loop, self._buffers)
-        metadata = dict(self._metadata)
+        metadata = {**self._provenance, **self._metadata}
         if loop.report is not None:
             metadata["start"] = loop.report.to_json()
         if loop.ancestry:

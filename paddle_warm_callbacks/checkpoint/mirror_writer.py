@@ -152,8 +152,9 @@ class MirrorWriter:
                 remedy="end one of the two; what this one has committed is on its own disk",
             )
         if owner:
-            logger.info("the mirror %s was written to by process %s on %s: taken over", self._mirror.url,
-                        owner.get("pid"), owner.get("host"))  # fmt: skip
+            logger.info(
+                "process %s on %s wrote to the mirror: taken over", owner.get("pid"), owner.get("host")
+            )
         own = self._id or uuid.uuid4().hex
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         record = {"id": own, "pid": os.getpid(), "host": socket.gethostname(), "since": since}

@@ -136,7 +136,7 @@ def _fetched(store: CheckpointStore, url: str, name: str) -> Checkpoint:
                 raise
             time.sleep(_SECONDS_BETWEEN * 2 ** (attempt - 1))
         else:
-            logger.info("%s was copied from the mirror %s", name, url)
+            logger.info("%s was copied from the mirror", name)
             return checkpoint
     raise AssertionError("the last attempt returns or raises")
 

@@ -222,16 +222,18 @@ class _S3Upload:
         self._call("complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts})
 
     def _begun(self) -> tuple[str | None, dict[int, str]]:
-        """Return an unfinished upload to this key and the ETags of the parts it has."""
+        """Return an unfinished upload to this key and the ETags of the parts it has; None if none can be found."""
         bucket, key = self._place["Bucket"], self._place["Key"]
-        begun = self._sender.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
-        uploads = [upload for upload in begun.get("Uploads", ()) if upload["Key"] == key]
-        if not uploads:
-            return None, {}
-        upload = str(uploads[-1]["UploadId"])
         try:
+            begun = self._sender.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+            uploads = [upload for upload in begun.get("Uploads", ()) if upload["Key"] == key]
+            if not uploads:
+                return None, {}
+            upload = str(uploads[-1]["UploadId"])
             parts = self._call("list_parts", UploadId=upload).get("Parts", ())
-        except OSError:  # it was completed, or given up, since it was listed
+        # Who may write need not be allowed to list; and what was listed may be completed or given up by now.
+        except OSError as error:
+            logger.debug("%s is sent from its beginning: %s", self._target, error)
             return None, {}
         return upload, {part["PartNumber"]: _etag(part) for part in parts}
 

@@ -7,14 +7,17 @@ fails without it, in tests/exact_resume.
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 
+from paddle_warm_callbacks.checkpoint.revision import code_revision
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state, rng
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -288,6 +291,13 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+def provenance() -> dict[str, str]:
+    """Return where a checkpoint comes from, as far as it can be told: the device, and the script's git commit."""
+    revision = code_revision(Path(sys.argv[0] or ".").parent)
+    found = {"device": paddle.device.get_device(), "code_revision": revision}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _length(dataset: Any) -> int | None:

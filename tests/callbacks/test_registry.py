@@ -49,6 +49,7 @@ def test_a_run_starts_from_a_tag_and_records_the_version_it_stood_for(
     child = CheckpointStore(tmp_path / "child").latest_verified()
     assert child is not None
     assert child.manifest.parent == pushed.digest
+    assert (pushed.device, pushed.writer["paddle"]) == (paddle.device.get_device(), paddle.__version__)
     assert child.manifest.metadata["ancestry"] == [
         {"source": "registry://defects@1", "digest": pushed.digest}
     ]

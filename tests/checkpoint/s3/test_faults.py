@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 import threading
@@ -58,6 +59,7 @@ def arrived(tmp_path: Path, url: str) -> bool:
         (1, Fault(silent_for=20), r"POST .*uploadId="),
         (3, Fault(cut_after=1 << 20), PARTS),
         (2, Fault(cut_after=10), r"PUT .*manifest\.json"),
+        (2, Fault(status=403), r"GET .*[?&]uploads"),
     ],
     ids=[
         "503 burst",
@@ -66,6 +68,7 @@ def arrived(tmp_path: Path, url: str) -> bool:
         "completion times out",
         "cut in mid-part",
         "manifest cut",
+        "listing uploads not allowed",
     ],
 )
 def test_an_upload_survives(
@@ -212,6 +215,33 @@ def test_what_will_not_mend_is_said_at_the_end_without_a_secret_and_costs_traini
         assert SECRET not in said
     with pytest.raises(SourceError):  # and nothing starts over in silence
         newest_verified(CheckpointStore(tmp_path / "empty"), url)
+
+
+def test_a_clock_that_is_hours_off_is_told_and_chooses_no_older_state(
+    client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server refuses requests that are signed at another time than its own."""
+    import botocore.auth
+
+    url, now = f"{bucket}/defects", botocore.auth.get_current_datetime
+    store = CheckpointStore(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            botocore.auth, "get_current_datetime", lambda *given: now(*given) - datetime.timedelta(hours=3)
+        )
+        writer = BackgroundWriter(store, mirror=url)
+        writer.submit(contents(1))
+        with pytest.raises(CheckpointWriteError, match="could not be copied to the mirror"):
+            writer.close()
+        with pytest.raises(SourceError):
+            newest_verified(CheckpointStore(tmp_path / "empty"), url)
+    client.S3FileSystem.clear_instance_cache()
+    # On a machine whose clock is right the next is younger by the clock, and older by its position.
+    for step in (3, 2):
+        mirror.upload(CheckpointStore(tmp_path / f"machine-{step}").commit(contents(step)), url)
+    found = newest_verified(store, url)
+    assert found is not None
+    assert step_in(found) == 3
 
 
 def test_of_two_machines_on_one_run_the_later_goes_on_and_both_keep_what_they_have(
