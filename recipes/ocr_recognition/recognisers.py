@@ -12,6 +12,7 @@ import paddle
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from recipes.ocr_recognition.reading import CTCLoss
 
+SHRINK = 8  # pixels of width for one place of the output
 _MODELING = "paddlex.inference.models.text_recognition.modeling"
 
 

@@ -13,12 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from paddle_warm_callbacks.errors import SourceError
+from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
-# Without I and O, as on number plates.
-KNOWN = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-# Lower case letters that are not a capital in small, and units.
-NEW = "abdefghnqrt%°µ€"
+KNOWN = "0123456789ABCEHKMPTX"
+NEW = "abdeghqr%€"  # letters that are no capital in small, and units
 _FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "DejaVuSerif.ttf")
 _HEIGHT = 48
 
@@ -82,6 +80,7 @@ def write_text_lines(
 
     Raises:
         SourceError: There is no font.
+        InvalidArgumentError: Lines of other characters are there.
     """
     if not directory.exists():
         half_written = directory.with_name(f".{directory.name}-being-written")
@@ -89,8 +88,22 @@ def write_text_lines(
         (half_written / "images").mkdir(parents=True)
         _write(half_written, known, new, fonts or bundled_fonts(), lines or Lines(), seed)
         half_written.rename(directory)
+    _require_same(directory / "old_dictionary.txt", known)
+    _require_same(directory / "dictionary.txt", known + new)
     old = DataSet(directory / "old_train.txt", directory / "old_val.txt", directory / "old_dictionary.txt")
     return old, DataSet(directory / "train.txt", directory / "val.txt", directory / "dictionary.txt")
+
+
+def _require_same(file: Path, characters: str) -> None:
+    drawn = "".join(file.read_text(encoding="utf-8").split("\n"))
+    if sorted(drawn) != sorted(characters):
+        raise InvalidArgumentError(
+            "other characters are drawn already",
+            where=str(file),
+            received=characters,
+            expected=drawn,
+            remedy="give another output, or delete the folder",
+        )
 
 
 def bundled_fonts() -> list[Path]:
@@ -146,8 +159,8 @@ def _dictionary(file: Path, characters: str) -> None:
 
 
 def _text(random: np.random.Generator, known: str, new: str) -> str:
-    """Return two or three characters, at least one of ``new`` among them if there are any."""
-    length = int(random.integers(2, 4))
+    """Return one to three characters, at least one of ``new`` among them if there are any."""
+    length = int(random.integers(1, 4))
     text = [known[random.integers(len(known))] for _ in range(length)]
     if new:
         for place in random.permutation(length)[: 1 + int(random.integers(0, 2))]:

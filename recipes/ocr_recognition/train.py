@@ -30,12 +30,12 @@ from paddle_warm_callbacks import (
 from paddle_warm_callbacks.arguments import require_choice, require_int
 from recipes.common import command_line
 from recipes.common.comparison import by_epoch, show
-from recipes.ocr_recognition import export
+from recipes.ocr_recognition import export, recognisers
 from recipes.ocr_recognition.checkout import Checkout
 from recipes.ocr_recognition.dictionary import old_characters, read_dictionary
 from recipes.ocr_recognition.first_look import FirstLook
 from recipes.ocr_recognition.reading import LineAccuracy
-from recipes.ocr_recognition.recognisers import RECOGNISERS, Packaged
+from recipes.ocr_recognition.recognisers import Packaged
 from recipes.ocr_recognition.rendering import KNOWN, NEW, DataSet, write_text_lines
 from recipes.ocr_recognition.text_lines import TextLines
 
@@ -78,11 +78,11 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 4
-    old_epochs: int = 6
-    batch_size: int = 16
+    epochs: int = 3
+    old_epochs: int = 4
+    batch_size: int = 8
     seed: int = 0
-    lr: float = 0.002
+    lr: float = 0.001
     warm_factor: float = 0.5
     unfreeze: str = "staged"
 
@@ -116,7 +116,7 @@ class Recipe:
                 received=f"only {' and '.join(given)}",
                 expected="all three, or none for the drawn lines",
             )
-        require_choice(config.model.arch, "model.arch", choices=tuple(RECOGNISERS))
+        require_choice(config.model.arch, "model.arch", choices=tuple(recognisers.RECOGNISERS))
         require_choice(config.train.unfreeze, "train.unfreeze", choices=STRATEGIES)
         if (config.model.checkout is None) != (config.model.config is None):
             raise InvalidArgumentError(
@@ -161,6 +161,14 @@ class Recipe:
         self.size = data.height or HEIGHT, data.width or (WIDTH if given else DRAWN_WIDTH)
         self.max_length = data.max_length or (LENGTH if given else DRAWN_LENGTH)
         self.characters = read_dictionary(self.new_set.dictionary, data.use_space_char)
+        places = self.size[1] // recognisers.SHRINK
+        if config.model.checkout is None and self.max_length > places:
+            raise InvalidArgumentError(
+                "more characters than the network has places for",
+                where="data.max_length, data.width",
+                received=f"{self.max_length} characters, and {places} places in {self.size[1]} pixels",
+                expected=f"at least {recognisers.SHRINK} pixels a character",
+            )
 
     def run(self) -> None:
         """Train the old model if none is given, then the new one from it, then what it is compared with; export it."""
@@ -176,7 +184,7 @@ class Recipe:
         print(f"\n== The new model: {len(self.characters)} characters, warm from {checkpoint}")
         arms = {"by character": "new"}
         self.fit("new", self.new_set, self.characters, old, config.train.epochs, checkpoint, bool(old))
-        if config.compare_dropped:
+        if config.compare_dropped and old:  # else it is what "new" is
             print("\n== The same with the head dropped, for comparison")
             arms["head dropped"] = "dropped"
             self.fit("dropped", self.new_set, self.characters, old, config.train.epochs, checkpoint)

@@ -120,7 +120,9 @@ def test_the_drawn_lines_are_a_paddleocr_data_set_written_once(tmp_path: Path) -
         for path, _ in read_label_file(file):
             assert cv2.imread(str(file.parent / path)).shape[0] == 48
     written = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
-    write_text_lines(tmp_path / "lines", known="other", new="!", lines=FEW)
+    write_text_lines(tmp_path / "lines", known="AB1", new="ab", lines=FEW, seed=1)
+    with pytest.raises(InvalidArgumentError, match=r"(?s)other characters are drawn already.*AB1!"):
+        write_text_lines(tmp_path / "lines", known="AB1", new="!", lines=FEW)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == written
     assert [entry.name for entry in tmp_path.iterdir()] == ["lines"]
 
