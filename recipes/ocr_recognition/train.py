@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddle_warm_callbacks import (
     CheckpointStore,
+    EveryNEpochs,
+    EveryNSteps,
     HeadTransplant,
     InvalidArgumentError,
     KeepBest,
@@ -45,6 +47,7 @@ HEIGHT = 48  # what PaddleOCR's recognisers are made for
 DRAWN_WIDTH, DRAWN_LENGTH = 48, 3  # what two cores train on in minutes
 WIDTH, LENGTH = 320, 25  # PaddleOCR's
 WARMUP_SHARE = 0.1
+SAVE_EVERY = 60  # steps: half a minute, on two cores
 
 
 @dataclass
@@ -79,7 +82,7 @@ class TrainConfig:
     """Training."""
 
     epochs: int = 3
-    old_epochs: int = 4
+    old_epochs: int = 5
     batch_size: int = 8
     seed: int = 0
     lr: float = 0.001
@@ -279,6 +282,7 @@ class Recipe:
                 *(self._warm(recogniser.head) if source is not None else []),
                 PeriodicCheckpoint(
                     run_dir,
+                    save=EveryNEpochs(1) | EveryNSteps(SAVE_EVERY),
                     keep=KeepLatest(1) | KeepBest("acc"),
                     metadata={"labels": characters, "data": str(data.train), "config": asdict(config)},
                 ),
