@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ class StagedUnfreeze(FitCallback):
     exception, the network is as the user had it.
 
     Parameters that were frozen before ``fit`` stay so in stages that name everything (``".*"``), and are thawed by a
-    pattern that names them.
+    pattern that names them, with a warning.
 
     Example:
         >>> unfreeze = StagedUnfreeze([Stage(0, "fc"), Stage(3, "layer4|fc"), Stage(6, ".*", lr_factor=0.1)])
@@ -142,6 +143,7 @@ class StagedUnfreeze(FitCallback):
         self._trainable = freezing.trained_names(loop.network, self._plan)
         _refuse_what_no_optimizer_moves(loop, self._trainable)
         self._warn_of_stages_never_reached(loop)
+        _warn_of_what_came_frozen(loop, self._trainable)
         self._averaging = GradientAveraging(loop.model)
         rates, relative = rates_before_stages(loop)
         stages = self._table(loop.network, rates, relative)
@@ -228,6 +230,17 @@ def _refuse_a_second(loop: FitLoop) -> None:
             received=f"{count} StagedUnfreeze",
             expected="one",
             remedy="say everything in one list of stages",
+        )
+
+
+def _warn_of_what_came_frozen(loop: FitLoop, trainable: Sequence[Sequence[str]]) -> None:
+    came_frozen = set(freezing.frozen_names(loop.network))
+    thawed = [name for name in dict.fromkeys(itertools.chain(*trainable)) if name in came_frozen]
+    if thawed:
+        logger.warning(
+            "stages name, and so thaw, %d parameters that came frozen: %s; narrow the patterns if they are to stay so",
+            len(thawed),
+            ", ".join(thawed[:5]) + (", …" if len(thawed) > 5 else ""),
         )
 
 

@@ -158,20 +158,33 @@ def _layers(names: Collection[str], prefix: str) -> list[str]:
 
 
 def _blocks(names: Sequence[str], wanted: int) -> list[tuple[str, int]]:
-    """Return (prefix, tensors) of the backbone's blocks in order: as few as make so many parts of about one size."""
+    """Return (prefix, tensors) of the backbone's blocks in order: as few as make so many parts of about one size.
+
+    Two rows of layers may take turns, as EfficientNet's do: a prefix that stands for layers apart is no block.
+    """
+    place = {name: at for at, name in enumerate(names)}
+
+    def spread(prefix: str) -> tuple[int, int]:
+        below = [place[name] for name in names if _below(name, prefix)]
+        return below[0], below[-1] - below[0] + 1 - len(below)
+
     blocks = [(prefix, _count(names, prefix)) for prefix in _children(names, "")]
     while True:
         # The largest that can be cut, between layers and not within one.
-        cuttable = [(count, -at) for at, (prefix, count) in enumerate(blocks) if _inner(names, prefix)]
+        cuttable = [
+            (spread(prefix)[1] > 0, count, -at)
+            for at, (prefix, count) in enumerate(blocks)
+            if _inner(names, prefix)
+        ]
         if not cuttable:
             break
-        count, at = max(cuttable)
-        if len(blocks) >= wanted and count <= _TOO_LARGE * len(names) / wanted:
+        apart, count, at = max(cuttable)
+        if not apart and len(blocks) >= wanted and count <= _TOO_LARGE * len(names) / wanted:
             break
         at = -at
         prefix = blocks[at][0]
         blocks[at : at + 1] = [(child, _count(names, child)) for child in _children(names, prefix)]
-    return blocks
+    return sorted(blocks, key=lambda block: spread(block[0])[0])
 
 
 def _inner(names: Iterable[str], prefix: str) -> bool:

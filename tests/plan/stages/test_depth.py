@@ -76,6 +76,19 @@ def test_transformer_blocks_are_shared_out_evenly() -> None:
     assert third == (*(f"blocks.{i}" for i in range(8, 12)), "norm")
 
 
+def test_two_rows_of_layers_that_take_turns_are_put_in_order() -> None:
+    """PaddleClas' EfficientNet keeps each stage's first block in one container and its repeats in another."""
+    rows = ("_blocks", "_blocks", "block", "_blocks", "block", "_blocks", "block", "block")
+    sizes = {f"_ef.{row}.{number}.conv.weight": 9 for number, row in enumerate(rows)} | {"_fc.weight": 9}
+    order = list(sizes)
+    for n in (3, 4, 5):
+        parts = depth_parts(sizes, n)
+        layers = [name.rpartition(".conv")[0] for name in order[:-1]]
+        assert [prefix for part in parts[:-1] for prefix in part] == layers
+        trained = StagePlan(stages_by_depth(sizes, n)).trainable_names(sizes)
+        assert all(list(names) == order[-len(names) :] for names in trained)
+
+
 def test_a_recognisers_head_may_hold_most_of_it_and_part_of_it_may_be_named() -> None:
     trained = StagePlan(stages_by_depth(RECOGNISER, 3)).trainable_names(RECOGNISER)
     assert set(trained[0]) == {name for name in RECOGNISER if name.startswith("head.")}
