@@ -129,6 +129,7 @@ class RankChannel:
         while len(self._connections) < self.size - 1:
             try:
                 connection = listener.accept()
+                _send_at_once(connection)
                 self._connections[int(json.loads(connection.recv_bytes()))] = connection
             except Exception as error:  # a stranger at the door, without the key or with other manners
                 if self._waited:
@@ -147,6 +148,7 @@ class RankChannel:
         def call() -> None:
             try:
                 connection = Client((host, port), authkey=bytes.fromhex(key))
+                _send_at_once(connection)
                 connection.send_bytes(json.dumps(self.rank).encode("ascii"))
                 self._connections[0] = connection
             except (OSError, EOFError, AuthenticationError) as error:
@@ -183,6 +185,12 @@ class RankChannel:
             self._received(rank, message)
             if message[0] == BYE:
                 return
+
+
+def _send_at_once(connection: Connection) -> None:
+    """Let no message wait for the acknowledgement of the one before it: that takes the peer's kernel 40 ms."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _shut(connection: Connection) -> None:

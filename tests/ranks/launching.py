@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ class Run:
         return sorted(path.name for path in (self.out / "run" / "checkpoints").glob("step-*"))
 
     def output(self) -> str:
-        """Return what launcher and ranks have printed."""
+        """Return what launchers and ranks have printed."""
         logs = [
             self.out / f"{self.name}.launcher.log",
             *sorted((self.out / f"{self.name}.logs").glob("workerlog.*")),
@@ -126,6 +128,76 @@ def launch(
                 os.kill(pid, signal.SIGKILL)
         process.wait()
     return Run(out, name, ranks, process.returncode)
+
+
+@contextlib.contextmanager
+def nodes(
+    out: Path, *arguments: str, name: str, options: Sequence[Sequence[str]]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start one launcher for each node, of one rank each, on this machine; none is left when the block is left.
+
+    Args:
+        out: The run's folder.
+        arguments: Of the script.
+        name: What the run's files begin with.
+        options: For each node, those of its launcher.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "GLOG_minloglevel": "2",
+        "PADDLE_DISTRI_BACKEND": "gloo",
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # etcd3's generated code is older than protobuf's runtime
+    }
+    started = []
+    try:
+        for number, own in enumerate(options):
+            command = [
+                sys.executable,
+                "-m",
+                "paddle.distributed.launch",
+                "--nnodes",
+                "2",
+                "--nproc_per_node",
+                "1",
+                *own,
+            ]
+            command += ["--log_dir", str(out / f"{name}.logs-{number}"), str(SCRIPT), "--out", str(out)]
+            with (out / f"{name}.launcher-{number}.log").open("wb") as log:
+                started.append(
+                    subprocess.Popen(
+                        [*command, "--name", name, *arguments],
+                        stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=out, env=environment,
+                    )
+                )  # fmt: skip
+        yield started
+    finally:
+        for pid in [*(process.pid for process in started), *_living(out)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in started:
+            process.wait()
+
+
+def kill_a_node(out: Path, name: str, launcher: subprocess.Popen[bytes], *, rank: int, step: int) -> None:
+    """Kill the launcher and the one rank of a node, as a machine dies, once that rank has recorded so many steps."""
+    record = out / f"{name}.{rank}.txt"
+    deadline = time.monotonic() + _SECONDS
+    while not record.exists() or record.read_bytes().count(b"\n") < step:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank {rank} has not come to step {step}")
+        time.sleep(0.02)
+    launcher.kill()
+    os.kill(int((out / f"{rank}.pid").read_text()), signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _living(out: Path) -> list[int]:
