@@ -125,6 +125,13 @@ def measure(place: Path, rounds: int, steps: int) -> None:
             if isinstance(made, PeriodicCheckpoint):
                 waits = [event.seconds_blocked for event in made.events[:-1]]
                 blocked[way] += [wait / memcpy for wait in waits]
+        print_table(seconds, blocked, steps, memcpy)
+
+
+def print_table(
+    seconds: dict[str, list[float]], blocked: dict[str, list[float]], steps: int, memcpy: float
+) -> None:
+    """Print medians of the rounds so far."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; memcpy {1e3 * memcpy:.0f} ms")
     print(f"{'':<32}{'s a step':>9}{'throughput':>12}{'of each round':>24}{'blocked, x memcpy':>19}")
     for way, taken in seconds.items():
@@ -132,7 +139,7 @@ def measure(place: Path, rounds: int, steps: int) -> None:
         waits = f"{statistics.median(blocked[way]):>19.3f}" if blocked[way] else ""
         each = " ".join(f"{share:.2f}" for share in shares)
         step = statistics.median(taken) / (steps - 3)
-        print(f"{way:<32}{step:>9.3f}{statistics.median(shares):>12.3f}{each:>24}{waits}")
+        print(f"{way:<32}{step:>9.3f}{statistics.median(shares):>12.3f}{each:>24}{waits}", flush=True)
 
 
 def _fit(network: Any, batch: list[Any], steps: int, callbacks: list[Any]) -> None:

@@ -64,7 +64,6 @@ class HoldBack:
             began = time.perf_counter()
             copying.wait()
             copying.seconds_held += time.perf_counter() - began
-        self._copying = None
 
     def close(self) -> None:
         """Give the optimizer and ``Tensor.set_value`` back."""

@@ -54,6 +54,7 @@ def _say(report: int, step: int) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(KILLS)
 @pytest.mark.parametrize("layout", ["native", "shards"])
 def test_what_was_reported_is_there_whenever_it_dies(tmp_path: Path, layout: str) -> None:
     rng = random.Random(layout)
