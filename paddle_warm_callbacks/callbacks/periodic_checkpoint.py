@@ -21,10 +21,10 @@ from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentEr
 from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.hold_back import HoldBack
+from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
 from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
-from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
+from paddle_warm_callbacks.hapi.staging import Copying
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
 from paddle_warm_callbacks.secrets import redacted_values
@@ -109,8 +109,7 @@ class PeriodicCheckpoint(FitCallback):
         signals = signals_named(save_on_signal, "PeriodicCheckpoint(save_on_signal=)")
         self._signal = SignalFlag(signals) if signals else None
         self._raises = on_error == "raise"
-        self._buffers = StagingBuffers()
-        self._hold: HoldBack | None = None
+        self._copies = OverlappedCopies()
         self._extremes: dict[str, tuple[float, float]] = {}
         self.events: list[SaveEvent] = []
         self.waited = 0
@@ -146,13 +145,11 @@ class PeriodicCheckpoint(FitCallback):
             )
         self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
         self._writer: BackgroundWriter | None = None
-        self._hold = None
         if loop.ranks.rank == 0:
             self._lock = self._store.lock()
         self._started = time.monotonic()
         self._last: SaveMoment | None = None
         self._last_but_one: SaveMoment | None = None
-        self._torn = False
         self._waiting_for_window = self.waited = 0
         self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
@@ -176,7 +173,7 @@ class PeriodicCheckpoint(FitCallback):
         """Save if one is due, and after a signal: save and stop."""
         self._decisions.boundary_passed()
         stopping = self._decisions.stop_for is not None
-        again = self._torn and self._take_torn()
+        again = self._take_torn()
         if not (stopping or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
             self._remember_before_evaluation(loop)
             return
@@ -227,8 +224,7 @@ class PeriodicCheckpoint(FitCallback):
 
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
-        if self._hold is not None:
-            self._hold.wait()
+        self._copies.wait()
         self._take_torn()
         saved = self._last is not None and self._last.progress == loop.progress
         if saved or not self._save.on_exception or loop.window_open or loop.ranks.many:
@@ -250,8 +246,7 @@ class PeriodicCheckpoint(FitCallback):
             if writer is not None:
                 self._guarded(writer.close)
         finally:
-            self._let_go()
-            self._buffers.release()
+            self._copies.close()
             if self._signal is not None:
                 self._signal.uninstall()
             if hasattr(self, "_lock"):
@@ -310,11 +305,7 @@ class PeriodicCheckpoint(FitCallback):
             state = rank_state.gathered(loop, state)
         if self._writer is None:
             return  # rank 0 writes
-        copying: Copying | None = None
-        if behind and self._hold is not None:
-            tensors, copying = training_state.capture_tensors_behind(loop, self._buffers)
-        else:
-            tensors = training_state.capture_tensors(loop, self._buffers)
+        tensors, copying = self._copies.capture(loop, behind=behind)
         metadata = {**self._provenance, **self._metadata}
         if loop.report is not None:
             metadata["start"] = loop.report.to_json()
@@ -348,34 +339,17 @@ class PeriodicCheckpoint(FitCallback):
 
     def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
         assert self._writer is not None
-        if copying is None or self._hold is None:
+        if copying is None:
             self._writer.submit(contents)
             return
-        self._writer.submit(contents, lambda: self._copied(copying))
-        self._hold.until(copying)
-
-    def _copied(self, copying: Copying) -> bool:
-        """Make the copy, on the writer's thread; if it is worthless, have the next step's state saved instead."""
-        whole = copying.run()
-        self._torn = self._torn or not whole
-        return whole
-
-    def _let_go(self) -> None:
-        """Hold no writes back any more."""
-        if self._hold is not None:
-            self._hold.close()
-            self._hold = None
+        self._writer.submit(contents, lambda: self._copies.run(copying))
+        self._copies.hold_for(copying)
 
     def _take_torn(self) -> bool:
-        """Return whether the last copy was worthless, and copy at once from now on if so."""
-        torn, self._torn = self._torn, False
+        """Return whether the last copy was worthless: what it was to save is not saved then."""
+        torn = self._copies.take_torn()
         if torn:
             self._last = self._last_but_one
-            self._let_go()
-            logger.warning(
-                "parameters were changed in place between two optimizer steps, while they were being copied: that copy "
-                "is dropped, this step's state is saved instead, and from now on training waits for copies"
-            )
         return torn
 
     def _committed(self, loop: FitLoop, event: SaveEvent) -> None:
@@ -450,8 +424,8 @@ class PeriodicCheckpoint(FitCallback):
         if resumed is not None and ours and resumed.name not in mirrored:
             self._writer.copy(resumed)  # the run was interrupted before it had been
         # That a copy was worthless one rank would know alone, and a checkpoint is all ranks' affair.
-        if not loop.ranks.many and HoldBack.works_for(loop.optimizer):
-            self._hold = HoldBack(loop.optimizer)
+        if not loop.ranks.many:
+            self._copies.open(loop.optimizer)
 
     def _wait_for_writer(self) -> None:
         if self._writer is not None:
