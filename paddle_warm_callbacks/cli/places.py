@@ -8,6 +8,7 @@ from pathlib import Path
 from paddle_warm_callbacks.checkpoint import names
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
 from paddle_warm_callbacks.checkpoint.urls import is_url, opened
 from paddle_warm_callbacks.cli.place import LocalFiles, Place, unreachable
 from paddle_warm_callbacks.errors import SourceError
@@ -22,11 +23,16 @@ def find(given: str) -> tuple[Sequence[Place], bool]:
     """Return the checkpoints at a path or URL, oldest first, and whether it is a run rather than one checkpoint.
 
     Nothing in them is opened: a damaged one is among them. At a URL those without a manifest, which are not whole yet,
-    are not.
+    are not. ``registry://`` names one of a registry.
 
     Raises:
         SourceError: There is neither a checkpoint nor a run.
+        RegistryError: The registry has no such model, version or tag.
     """
+    if given.startswith(SCHEME):
+        from paddle_warm_callbacks.checkpoint.registry.catalog import locate  # fsspec is slow to import
+
+        given = locate(given)
     return _find_remote(given.rstrip("/")) if is_url(given) else _find_local(given)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from paddle_warm_callbacks.checkpoint.registry.references import ROOT_VARIABLE
 from paddle_warm_callbacks.checkpoint.registry.registry import Registry
-from tests.cli.typed import lines_of, make_run, typed, typed_json
+from tests.cli.typed import flip_a_bit, lines_of, make_run, typed, typed_json
 
 
 @pytest.fixture
@@ -110,3 +110,13 @@ def test_what_a_record_says_does_not_command_a_terminal(root: Path, run: Path) -
 def test_the_schema_is_printed_without_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ROOT_VARIABLE, raising=False)
     jsonschema.Draft202012Validator.check_schema(json.loads(typed("registry", "schema").stdout))
+
+
+def test_other_commands_look_into_a_model_too(root: Path, run: Path) -> None:
+    pushed = typed_json("registry", "push", run / "checkpoints" / "step-00000002-epoch-0001", "defects")
+    assert typed_json("show", "registry://defects")["digest"] == pushed["digest"]
+    (verdict,) = typed_json("verify", "registry://defects@1")
+    assert verdict["whole"]
+    flip_a_bit(root / "checkpoints" / pushed["digest"] / "model.pdparams")
+    assert "DAMAGED" in typed("verify", "registry://defects@1", exit_code=1).stdout
+    assert "no such version" in typed("show", "registry://defects@2", exit_code=2).stderr

@@ -20,7 +20,7 @@ from paddle_warm_callbacks.checkpoint.registry.references import (
     require_name,
 )
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.checkpoint.urls import bytes_at, is_url, opened
+from paddle_warm_callbacks.checkpoint.urls import bytes_at, is_url, opened, require_bucket
 from paddle_warm_callbacks.errors import (
     CorruptCheckpointError,
     InvalidArgumentError,
@@ -154,6 +154,7 @@ class Catalog:
         try:
             listed = self._files.ls(path, detail=False)
         except FileNotFoundError:
+            require_bucket(self._files, self._path)
             return ()
         names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed]
         return [name for name in names if not name.startswith(".")]
@@ -265,7 +266,17 @@ def open_reference(url: str) -> tuple[ModelVersion, Checkpoint]:
         SourceError: The registry could not be reached.
         CorruptCheckpointError: What lies there is not what was pushed.
     """
+    catalog, version = _resolved(url)
+    return version, catalog.open(version)
+
+
+def locate(url: str) -> str:
+    """Return the path or URL of the checkpoint that a ``registry://`` URL stands for; errors as `open_reference`."""
+    catalog, version = _resolved(url)
+    return catalog.place(version)
+
+
+def _resolved(url: str) -> tuple[Catalog, ModelVersion]:
     root, reference = parse_url(url)
     catalog = Catalog(root)
-    version = catalog.resolve(str(reference))
-    return version, catalog.open(version)
+    return catalog, catalog.resolve(str(reference))

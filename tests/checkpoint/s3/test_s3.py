@@ -151,3 +151,9 @@ def test_a_server_that_takes_no_notice_of_conditions_is_found_out(
         versions = list(pool.map(push, range(6)))
     assert len(set(versions)) == 6
     assert len(Registry(f"{bucket}/registry").list("defects")) == 6
+
+
+def test_a_registry_in_a_bucket_that_is_not_there_is_not_an_empty_one(bucket: str) -> None:
+    assert Registry(f"{bucket}/registry").list() == []
+    with pytest.raises(SourceError, match="could not be reached"):
+        Registry("s3://no-such-bucket/registry").list()
