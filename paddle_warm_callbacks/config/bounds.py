@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from paddle_warm_callbacks.config.fields import LABELS, PATTERNS
 from paddle_warm_callbacks.config.origin import Origin
@@ -61,7 +61,9 @@ def form_text(node: Node) -> str:
     else:
         words = (("at least", "at_least"), ("above", "above"), ("at most", "at_most"))
         limits = [f"{word} {metadata[key]:g}" for word, key in words if metadata.get(key) is not None]
-        form = ", ".join([_TYPES.get(node.type, "anything"), *limits])
+        is_list = get_origin(node.type) is list
+        kind = _TYPES.get(get_args(node.type)[0] if is_list else node.type, "anything")
+        form = ", ".join([f"a list, each {kind}" if is_list else kind, *limits])
     return f"name: {form}" if node.kind == MAPPING else form
 
 
@@ -86,7 +88,7 @@ def _require(value: Any, node: Node, origin: Origin, path: str) -> None:
         raise InvalidArgumentError(
             "a setting has a value that it cannot have",
             where=origin.where(path),
-            received=repr(value)[:200],
+            received=origin.shown(path, repr(value)[:200]),
             expected=form_text(node),
             remedy=remedy,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
+from paddle_warm_callbacks.config.bounds import form_text
 from paddle_warm_callbacks.config.origin import Origin
 from paddle_warm_callbacks.config.structure import ITEMS, MAPPING, SECTION, VALUE, Node, find, parts_of, paths
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -20,7 +21,10 @@ def require_known(written: Any, node: Node, root: Node, origin: Origin, path: st
     Raises:
         InvalidArgumentError: A key that does not exist, with the nearest that does; a section that is no mapping.
     """
-    if written is None or node.kind == VALUE or _is_interpolation(written):
+    if written is None or _is_interpolation(written):
+        return
+    if node.kind == VALUE:
+        _require(_has_form(written, node.type), written, form_text(node), origin, path)
         return
     if node.kind == ITEMS:
         _require(isinstance(written, (list, tuple)), written, "a list of sections", origin, path)
@@ -30,6 +34,8 @@ def require_known(written: Any, node: Node, root: Node, origin: Origin, path: st
         return
     if node.kind == MAPPING:
         _require(isinstance(written, Mapping), written, "a mapping, name: value", origin, path)
+        for name, value in written.items():
+            _require(_has_form(value, node.type), value, form_text(node), origin, f"{path}.{name}")
         return
     _require_section(written, node, root, origin, path)
 
@@ -109,6 +115,17 @@ def _require(fits: bool, written: Any, expected: str, origin: Origin, path: str)
             received=f"{written!r}"[:200],
             expected=expected,
         )
+
+
+def _has_form(written: Any, kind: Any) -> bool:
+    """Return whether a value is a list where one is expected, and a single value where that is."""
+    if kind is Any:
+        return True
+    if get_origin(kind) is list:
+        return isinstance(written, (list, tuple)) and not any(
+            isinstance(item, (Mapping, list)) for item in written
+        )
+    return not isinstance(written, (Mapping, list, tuple))
 
 
 def _is_interpolation(written: Any) -> bool:

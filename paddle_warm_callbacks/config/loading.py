@@ -67,9 +67,11 @@ def load(schema: type[Schema], given: Given, overrides: Sequence[str] = ()) -> L
         assert isinstance(merged, DictConfig)
         for override in overrides:
             merged = _overridden(merged, override, root, origin)
+        plain = stored(merged)
+        origin.know_environment(plain)
         values: Any = OmegaConf.to_object(merged)
     require_within(values, root, origin)
-    return Loaded(values, stored(merged), file, origin)
+    return Loaded(values, plain, file, origin)
 
 
 def _overridden(config: DictConfig, override: str, root: Node, origin: Origin) -> DictConfig:
@@ -125,9 +127,11 @@ def _read_file(path: Path) -> tuple[DictConfig, Path, Origin]:
             remedy=f"relative paths begin at {Path.cwd()}",
         ) from error
     try:
-        config = OmegaConf.create(text)
-        lines = lines_of(text)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        root = yaml.compose(text, yaml.SafeLoader)
+        # OmegaConf takes a text that is a single word for a key without a value.
+        config = cast(DictConfig, OmegaConf.create(text if isinstance(root, yaml.MappingNode) else ""))
+    # Of a date that is none, YAML's own parser raises a ValueError.
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise InvalidArgumentError(
             "the configuration is not YAML",
@@ -135,15 +139,14 @@ def _read_file(path: Path) -> tuple[DictConfig, Path, Origin]:
             received=getattr(error, "problem", None) or str(error).splitlines()[0],
             expected="key: value, each key once, sections indented by spaces",
         ) from error
-    # A text that is a single word is taken by OmegaConf for a key without a value.
-    if not isinstance(config, DictConfig) or not isinstance(yaml.safe_load(text), (dict, type(None))):
+    if not isinstance(root, (yaml.MappingNode, type(None))):
         raise InvalidArgumentError(
             "the configuration is not a mapping",
             where=str(path),
             received=f"{text.strip()[:60]!r}",
             expected="sections: key: value",
         )
-    return config, path, Origin(str(path), lines)
+    return config, path, Origin(str(path), {} if root is None else lines_of(root))
 
 
 @contextmanager
@@ -154,6 +157,7 @@ def _translated(origin: Origin, root: Node) -> Iterator[None]:
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "")
         what, remedy = "the configuration does not fit", ""
+        said = str(error).splitlines()[0]
         node = find(root, key)
         expected = "the form it has in the documentation" if node is None else form_text(node)
         if isinstance(error, MissingMandatoryValue):
@@ -167,7 +171,7 @@ def _translated(origin: Origin, root: Node) -> Iterator[None]:
         raise InvalidArgumentError(
             what,
             where=origin.where(key),
-            received=str(error).splitlines()[0],
+            received=said if "Environment variable" in said else origin.shown(key, said),
             expected=expected,
             remedy=remedy,
         ) from error

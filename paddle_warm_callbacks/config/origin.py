@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
 from paddle_warm_callbacks.config.structure import parts_of
+from paddle_warm_callbacks.plan.config_changes import flattened
 
 
 @dataclass
@@ -17,11 +20,13 @@ class Origin:
         name: The file, or what else it was given as.
         lines: Path of a setting, as a tuple of its parts, to its line in the file, from 1.
         overrides: The same to the override that set it.
+        environment: The same to how it is written, of those whose value comes from the environment.
     """
 
     name: str
     lines: dict[tuple[str, ...], int] = field(default_factory=dict)
     overrides: dict[tuple[str, ...], str] = field(default_factory=dict)
+    environment: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Return where a setting was written, and its path."""
@@ -33,9 +38,22 @@ class Origin:
                 return f"{key} in {self.name}, line {self.lines[parts[:end]]}"
         return f"{key} in {self.name}" if key else self.name
 
+    def know_environment(self, plain: Mapping[str, Any]) -> None:
+        """Note which settings come from the environment: those that are not resolved in what is stored."""
+        for key, value in flattened(plain).items():
+            if "oc.env" in str(value):
+                self.environment[tuple(parts_of(key))] = str(value)
 
-def lines_of(text: str) -> dict[tuple[str, ...], int]:
-    """Return the line, from 1, of every key and list item of a YAML text that can be parsed."""
+    def shown(self, key: str, text: str) -> str:
+        """Return what an error may say of a setting's value: ``text``, unless that came from the environment."""
+        parts = tuple(parts_of(key))
+        beginnings = [parts[:end] for end in range(1, len(parts) + 1)]
+        written = next((self.environment[part] for part in beginnings if part in self.environment), None)
+        return text if written is None else f"what {written} gives"
+
+
+def lines_of(root: yaml.Node) -> dict[tuple[str, ...], int]:
+    """Return the line, from 1, of every key and list item of a YAML text that was parsed."""
     found: dict[tuple[str, ...], int] = {}
 
     def visit(node: yaml.Node, path: tuple[str, ...]) -> None:
@@ -49,7 +67,5 @@ def lines_of(text: str) -> dict[tuple[str, ...], int]:
                 found[(*path, str(number))] = item.start_mark.line + 1
                 visit(item, (*path, str(number)))
 
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is not None:
-        visit(root, ())
+    visit(root, ())
     return found

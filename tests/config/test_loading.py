@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from paddle_warm_callbacks.config.loading import load
 from paddle_warm_callbacks.config.schema import Config, HeadConfig, StageConfig
+from paddle_warm_callbacks.config.structure import paths, structure_of
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
 
@@ -86,6 +91,9 @@ lr: "${user.none}"
         ("unfreeze:\n  stages: {trainable: fc}", "unfreeze.stages in {file}, line 2", "a list of sections"),
         ("unfreeze:\n  stages: [fc]", "unfreeze.stages[0] in {file}, line 2", "a section with some of: trainable"),
         ("user: [1]", "user in {file}, line 1", "a mapping"),
+        ("training:\n  epochs: [1]", "training.epochs in {file}, line 2", "a whole number, at least 1"),
+        ("checkpoints:\n  signals: SIGTERM", "checkpoints.signals in {file}, line 2", "a list, each a text"),
+        ("lr: {groups: {fc: {a: 1}}}", "lr.groups.fc in {file}, line 1", "name: a number, at least 0"),
         ("lr:\n  groups: [1]", "lr.groups in {file}, line 2", "a mapping"),
         ("training:\n  epochs: many", "training.epochs in {file}, line 2", "could not be converted to Integer"),
         ("training:\n  epochs: 0", "training.epochs in {file}, line 2", "at least 1"),
@@ -141,6 +149,18 @@ def test_a_wrong_override_is_named(override: Any, says: str) -> None:
     assert says in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "yaml", ["training: {epochs: '${oc.env:TOKEN}'}", "lr: {on_resume: '${user.token}'}"]
+)
+def test_no_error_says_what_the_environment_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, yaml: str
+) -> None:
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    with pytest.raises(InvalidArgumentError, match=r"what \$\{oc\.env:TOKEN\} gives") as raised:
+        load(Config, write(tmp_path, f"user: {{token: '${{oc.env:TOKEN}}'}}\n{yaml}"))
+    assert "s3cr3t" not in str(raised.value)
+
+
 def test_what_is_no_configuration_at_all(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         load(Config, tmp_path / "none.yaml")
@@ -163,3 +183,37 @@ def test_any_dataclass_is_a_schema(tmp_path: Path) -> None:
     assert load(Small, write(tmp_path, "names: [b, c]"), ["epochs=4"]).values == Small(4, ["b", "c"])
     with pytest.raises(InvalidArgumentError, match="did you mean epochs"):
         load(Small, {"epoch": 4})
+
+
+PATHS = [path.replace("[]", "") for path, _ in paths(structure_of(Config), sections=True)]
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=6) | st.just("${x}"),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(PATHS), JUNK)
+def test_whatever_is_written_anywhere_is_taken_or_refused_with_an_error_of_ours(path: str, junk: Any) -> None:
+    config: Any = junk
+    for name in reversed(path.split(".")):
+        config = {name: [config] if name == "stages" and config is not junk else config}
+    try:
+        loaded = load(Config, config)
+    except InvalidArgumentError:
+        return
+    assert isinstance(loaded.values, Config)
+    assert load(Config, loaded.plain).values == loaded.values
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=40) | st.text("abc:{}[]-\n\t '\"#&*!|>%@", max_size=30))
+def test_whatever_text_a_file_has_is_taken_or_refused_with_an_error_of_ours(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text(text, encoding="utf-8")
+        with contextlib.suppress(InvalidArgumentError):
+            load(Config, path)
