@@ -165,7 +165,7 @@ class GlobalFactor:
             if rate is not self._scheduler:
                 self._give_back()
                 self._take(rate)
-        else:
+        elif self.base is None or factor != self.factor or rate != self._held:
             base = self._unscaled(float(rate))
             if factor != self.factor:
                 self._optimizer.set_lr(base * factor)

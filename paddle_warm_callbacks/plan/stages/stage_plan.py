@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from paddle_warm_callbacks.arguments import require_int, require_number
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -116,6 +118,7 @@ class StagePlan:
     """
 
     stages: tuple[Stage, ...]
+    _starts: ClassVar[list[int]]  # of each instance, and no field
 
     def __init__(self, stages: Iterable[Stage]) -> None:
         listed = tuple(stages)
@@ -130,6 +133,7 @@ class StagePlan:
                 remedy='for example [Stage(0, "fc"), Stage(3, ".*", lr_factor=0.1)]',
             )
         starts = [stage.start for stage in listed]
+        object.__setattr__(self, "_starts", starts)  # looked up at every step
         received = ", ".join(f"{stage.unit} {stage.start}" for stage in listed)
         if len({stage.unit for stage in listed}) > 1:
             raise InvalidArgumentError(
@@ -163,9 +167,7 @@ class StagePlan:
         it takes their mean.
         """
         position = progress.epoch if self.unit == "epoch" else progress.global_step
-        index = len(self.stages) - 1
-        while self.stages[index].start > position:
-            index -= 1
+        index = bisect_right(self._starts, position) - 1
         stage = self.stages[index]
         if self.unit == "step":
             return StageAt(index, stage, progress.global_step - stage.start)
