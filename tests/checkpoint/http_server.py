@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +16,14 @@ class Files:
     Attributes:
         content: Path to bytes.
         gets: (path, first byte) of every GET.
+        seconds_a_get: How long each GET waits before it answers.
         break_from: A GET that wants this byte, or later ones, gets half and then no connection; None: none does.
     """
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
         self.gets: list[tuple[str, int]] = []
+        self.seconds_a_get = 0.0
         self.break_from: int | None = None
 
 
@@ -40,6 +43,7 @@ def serving() -> Iterator[tuple[Files, str]]:
             if found is None:
                 return
             body, last = found
+            time.sleep(files.seconds_a_get)
             if files.break_from is not None and last >= files.break_from:
                 self.wfile.write(body[: len(body) // 2])
                 self.close_connection = True

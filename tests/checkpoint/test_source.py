@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,28 @@ def test_a_file_on_a_web_server_is_downloaded_once_per_version(weights: Path) ->
         files.content["/net.pdparams"] = weights.read_bytes()
         assert not same(open_source(f"{address}/net.pdparams").tensors, WEIGHTS)
         assert len(files.gets) > asked
+
+
+def test_two_processes_that_want_the_same_file_download_it_once(weights: Path) -> None:
+    """Without the lock each downloads it, into the other's file."""
+    script = (
+        "import sys; from paddle_warm_callbacks.checkpoint.source import open_source\n"
+        "print(sorted(open_source(sys.argv[1]).tensors))"
+    )
+    with serving() as (files, address):
+        files.content["/net.pdparams"] = weights.read_bytes() + bytes(1 << 20)  # long enough to meet in
+        files.seconds_a_get = 0.5
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, f"{address}/net.pdparams"], stdout=subprocess.PIPE
+            )
+            for _ in range(3)
+        ]
+        printed = {process.communicate(timeout=60)[0] for process in started}
+        bodies = [get for get in files.gets if get == ("/net.pdparams", 0)]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert printed == {(str(sorted(WEIGHTS)) + "\n").encode()}
+    assert len(bodies) == 1
 
 
 def test_a_web_server_that_breaks_off_is_asked_for_the_rest(

@@ -22,6 +22,7 @@ FACTORS: Mapping[str, Sequence[Any]] = {
     "accumulate": (1, 3),
     "amp": ("off", "O1"),
     "extra": ("EarlyStopping", "ReduceLROnPlateau", "num_iters=23", "eval_freq=2"),
+    "stages": ("none", "three, by step"),
     "save": ("each step", "every 3 steps", "each epoch"),
     "kill": ("after the first step", "mid-epoch", "last step", "epoch end", "evaluation", "write"),
 }
@@ -45,6 +46,7 @@ class Cell:
     accumulate: int = 1
     amp: str = "off"
     extra: str = "eval_freq=2"
+    stages: str = "none"
     save: str = "every 3 steps"
     kill: str = "mid-epoch"
 
@@ -78,12 +80,32 @@ MATRIX = tuple(Cell(**row) for row in all_pairs(FACTORS, FORBIDDEN))
 
 # Run by default and on every Paddle: each kill, each kind of data, each optimizer, and what was hardest to get right.
 CORE = (
-    Cell(kill="after the first step", save="each step", lr="per step", extra="EarlyStopping"),
+    Cell(
+        kill="after the first step",
+        save="each step",
+        lr="per step",
+        extra="EarlyStopping",
+        stages="three, by step",
+    ),
     Cell(kill="mid-epoch", data="loader", loading="augmented", lr="per epoch", extra="num_iters=23"),
     Cell(kill="mid-epoch", loading="augmented in 2 workers", optimizer="Momentum", lr="per step", amp="O1"),
-    Cell(kill="mid-epoch", data="iterable", optimizer="AdamW", layer="batch norm", extra="ReduceLROnPlateau"),
+    Cell(
+        kill="mid-epoch",
+        data="iterable",
+        optimizer="AdamW",
+        layer="batch norm",
+        extra="ReduceLROnPlateau",
+        stages="three, by step",
+    ),
     Cell(kill="last step", data="own sampler", optimizer="Lamb", accumulate=3, layer="batch norm"),
-    Cell(kill="epoch end", save="each step", lr="ReduceOnPlateau", extra="EarlyStopping", data="loader"),
+    Cell(
+        kill="epoch end",
+        save="each step",
+        lr="ReduceOnPlateau",
+        extra="EarlyStopping",
+        data="loader",
+        stages="three, by step",
+    ),
     Cell(kill="evaluation", save="each epoch", optimizer="SGD", lr="per step", extra="EarlyStopping"),
     Cell(kill="write", save="each step", data="own sampler", loading="augmented", lr="per epoch"),
 )

@@ -41,6 +41,7 @@ def test_the_core_has_each_kill_each_kind_of_data_and_each_optimizer() -> None:
         "accumulate",
         "amp",
         "extra",
+        "stages",
         "save",
     ):
         assert {asdict(cell)[factor] for cell in CORE} == set(FACTORS[factor]), factor

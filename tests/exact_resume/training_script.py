@@ -1,8 +1,8 @@
 """A small training script of the kind a user has, with the choices of one cell.
 
-The package enters it at one place, the callbacks that ``--with ours`` adds; all else is plain Paddle. Run again with
-the same arguments it resumes. ``--with naive`` is the resume that Paddle itself offers: Model.save at each epoch's end,
-Model.load, and the epochs that remain.
+The package enters it at one place, the callbacks that ``--with ours`` adds, and where a cell has stages, for those
+belong to the training; all else is plain Paddle. Run again with the same arguments it resumes. ``--with naive`` is the
+resume that Paddle itself offers: Model.save at each epoch's end, Model.load, and the epochs that remain.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ def build(cell: Cell) -> tuple[Any, list[Any], dict[str, Any]]:
             ReduceLROnPlateau("loss", patience=1, factor=0.5, mode="min", verbose=0, min_delta=10.0)
         )
 
+    if cell.stages != "none":
+        callbacks.append(staged())
+
     model = paddle.Model(network)
     optimizer = getattr(paddle.optimizer, cell.optimizer)
     arguments = {"lamb_weight_decay": 0.01} if cell.optimizer == "Lamb" else {"weight_decay": 0.01}
@@ -179,6 +182,19 @@ def build(cell: Cell) -> tuple[Any, list[Any], dict[str, Any]]:
         fit["train_data"] = _loader(cell, augmented, workers)
         fit["eval_data"] = DataLoader(evaluation, batch_size=BATCH_SIZE)
     return model, callbacks, fit
+
+
+def staged() -> Any:
+    """Return the callback of ours that belongs to the training itself: the head, then two layers, then everything."""
+    from paddle_warm_callbacks import Stage, StagedUnfreeze
+
+    return StagedUnfreeze(
+        [
+            Stage(None, "^4", from_step=0),
+            Stage(None, "^[14]", from_step=5, lr_factor=0.5),
+            Stage(None, ".*", from_step=12, rewarm_steps=4),
+        ]
+    )
 
 
 def _loader(cell: Cell, augmented: bool, workers: int) -> Any:

@@ -139,6 +139,18 @@ def test_layers_that_need_no_gradient_get_none() -> None:
     assert net.fc.weight.grad is not None
 
 
+def test_dropout_in_frozen_blocks_stays_active() -> None:
+    """Documented so: it belongs to training, not to what was learnt; a frozen norm beside it is as in evaluation."""
+    net = nn.Sequential(("body", nn.Linear(3, 8)), ("drop", nn.Dropout(0.5)), ("fc", nn.Linear(8, 2)))
+    freezer = Freezer(net)
+    freezer.apply(["fc.weight", "fc.bias"], freeze_norm=True)
+    net.train()
+    x = inputs([4, 3])
+    assert (net(x).numpy() != net(x).numpy()).any()
+    net.eval()
+    assert (net(x).numpy() == net(x).numpy()).all()  # the control
+
+
 def test_the_user_gets_everything_back() -> None:
     net = around(nn.BatchNorm2D(3, use_global_stats=False))
     net.norm.weight.stop_gradient = True
