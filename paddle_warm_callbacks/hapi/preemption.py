@@ -65,8 +65,8 @@ class SignalFlag:
 
         Args:
             at_once: Called, in a thread of its own, as soon as the first of the signals comes.
-            with_parent: Let the end of the parent process count as SIGTERM, where the system is Linux: Paddle's
-                launcher does not pass SIGTERM on; told to end, it ends alone, and its ranks would run on as orphans.
+            with_parent: Let the end of the parent process count as SIGTERM, where the system is Linux: the ranks of a
+                launcher that is killed would run on as orphans, with nobody to stop or restart them.
         """
         if threading.current_thread() is not threading.main_thread():
             logger.warning(
