@@ -170,13 +170,14 @@ class WarmStartCallback(FitCallback):
 
     def step_starting(self, loop: FitLoop) -> None:
         """Report, once, what finding the position again has cost, where batches were loaded for it."""
-        if self._cost_reported or self.report is None:
+        if self._cost_reported or loop.report is None:
             return
         self._cost_reported = True
         batches, seconds = loop.position.loaded_again
         if batches:
             note = f"{batches} batches were loaded again and dropped, in {seconds:.2f} s"
-            self.report = loop.report = replace(self.report, notes=(*self.report.notes, note))
+            # The loop's, to which others may have added notes.
+            self.report = loop.report = replace(loop.report, notes=(*loop.report.notes, note))
             logger.info("%s", note)
 
     def _start(self, loop: FitLoop) -> RestoreReport:

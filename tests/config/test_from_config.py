@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,29 @@ def test_a_resume_shows_what_changed_key_by_key_and_which_changes_are_harmless(
     notes = newest.manifest.metadata["start"]["notes"]
     assert any("configuration, training.epochs: 3 when saved, 4 now (harmless)" in note for note in notes)
     assert newest.manifest.metadata["config"] == setup.plain
+
+
+class Stream(paddle.io.IterableDataset):  # type: ignore[misc]  # Paddle is untyped
+    """The twelve points in a row, which can only be found again by loading."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (Points()[index] for index in range(12))
+
+
+def test_what_changed_stays_in_the_report_beside_what_the_resume_cost() -> None:
+    def run(overrides: list[str], *more: Any) -> None:
+        setup = from_config(write(RUN), overrides)
+        loader = paddle.io.DataLoader(Stream(), batch_size=4)
+        model().fit(loader, epochs=3, verbose=0, callbacks=[*setup.callbacks, *more])
+
+    with pytest.raises(Interrupted):
+        run([], Losses(fail_after=(0, 1)))
+    run(["visualdl.log_freq=2"])
+    newest = CheckpointStore("runs/a").latest_verified()
+    assert newest is not None
+    notes = "\n".join(newest.manifest.metadata["start"]["notes"])
+    assert "configuration, visualdl.log_freq: 1 when saved, 2 now (harmless)" in notes
+    assert "2 batches were loaded again and dropped" in notes
 
 
 def test_the_control_an_unchanged_configuration_is_told_to_be_so(caplog: pytest.LogCaptureFixture) -> None:
