@@ -218,6 +218,7 @@ class _S3Upload:
         finally:
             for future in futures:
                 future.cancel()
+        self._sender.at_once = min(_PARTS_AT_ONCE, 2 * self._sender.at_once)
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
         self._call("complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts})
 

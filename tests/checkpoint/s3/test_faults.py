@@ -17,7 +17,9 @@ from paddle_warm_callbacks.checkpoint import mirror, mirroring
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
 from paddle_warm_callbacks.checkpoint.newest import newest_verified
+from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
+from paddle_warm_callbacks.checkpoint.urls import opened
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError, SourceError
 from tests.checkpoint.s3.faulty_proxy import Fault, FaultyProxy
@@ -110,6 +112,25 @@ def test_parts_that_are_there_are_not_sent_again(
     size = checkpoint.manifest.files["model.pdparams"].size
     assert 8 << 20 <= again.bytes_sent < size - (8 << 20) + 100_000, "one part of three was there at least"
     assert arrived(tmp_path, url)
+
+
+def test_after_a_failure_parts_go_one_by_one_and_then_together_again(
+    proxy: FaultyProxy, bucket: str, tmp_path: Path
+) -> None:
+    checkpoint = CheckpointStore(tmp_path / "run").commit(large(1))
+    entry = checkpoint.manifest.files["model.pdparams"]
+    path = Path(checkpoint.path) / "model.pdparams"
+    target = f"{bucket.partition('://')[2]}/net"
+    with Sender(opened(bucket)[0]) as sender:
+        at_once = [sender.at_once]
+        proxy.times(1, Fault(status=403), PARTS)
+        with pytest.raises(PermissionError):
+            sender.send(path, target, entry)
+        at_once.append(sender.at_once)
+        for number in range(3):
+            sender.send(path, f"{target}-{number}", entry)
+            at_once.append(sender.at_once)
+    assert at_once == [4, 1, 2, 4, 4]
 
 
 def test_a_killed_process_leaves_nothing_that_misleads_and_its_rerun_goes_on(
