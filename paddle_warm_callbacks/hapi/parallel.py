@@ -17,7 +17,7 @@ import paddle
 from paddle.base import core
 
 from paddle_warm_callbacks.checkpoint import jsonvalue
-from paddle_warm_callbacks.errors import RankError, WarmCallbacksError
+from paddle_warm_callbacks.errors import RankError, UnsupportedFitError, WarmCallbacksError
 from paddle_warm_callbacks.hapi.rank_channel import BYE, LOST, Message, RankChannel, missing_error, named
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -140,7 +140,19 @@ class ConnectedRanks(Ranks):
         return jsonvalue.decode(self._outcomes.pop(self._round))
 
     def on(self, kind: str, handle: MessageHandler) -> None:
-        """Register a handler; it is called with ``changed`` held."""
+        """Register a handler; it is called with ``changed`` held.
+
+        Raises:
+            UnsupportedFitError: Messages of this kind have one already.
+        """
+        if kind in self._handlers:
+            raise UnsupportedFitError(
+                "two callbacks want to order saves on several ranks",
+                where="fit(callbacks=)",
+                received="a second PeriodicCheckpoint",
+                expected="one, on several ranks",
+                remedy='join its policies to the first: save=EveryNEpochs(1) | OnNewBest("acc")',
+            )
         self._handlers[kind] = handle
 
     def close(self, failure: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddle_warm_callbacks.errors import RankError
+from paddle_warm_callbacks.errors import RankError, UnsupportedFitError
 from paddle_warm_callbacks.hapi.boundaries import Boundaries
 from paddle_warm_callbacks.hapi.parallel import ConnectedRanks, Ranks, in_a_line
 from paddle_warm_callbacks.hapi.rank_channel import _shut
@@ -210,6 +210,15 @@ def test_orders_come_through_while_no_rank_passes_a_boundary_or_waits_for_one() 
         return [boundaries.passed() for _ in range(3)]
 
     assert run(2, act) == [[frozenset({"save"}), frozenset(), frozenset()]] * 2
+
+
+def test_a_second_callback_that_orders_saves_is_refused() -> None:
+    def act(ranks: ConnectedRanks) -> None:
+        Boundaries.of(ranks)
+        with pytest.raises(UnsupportedFitError, match="a second PeriodicCheckpoint"):
+            Boundaries.of(ranks)
+
+    assert run(2, act) == [None, None]
 
 
 def test_after_the_last_boundary_of_one_rank_no_rank_does_anything() -> None:
