@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -113,18 +114,23 @@ def show_scalars(driver: Any, address: str, tags: str) -> list[Any]:
         The canvases, drawn.
     """
     driver.get(f"{address}/scalar")
-    wait = WebDriverWait(driver, _SECONDS)
-    search = wait.until(
-        lambda d: d.find_elements(By.CSS_SELECTOR, "input[placeholder='Search tags in RegExp']")
-    )
-    (smoothing,) = wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, "input[value^='0']"))
-    smoothing.send_keys(Keys.CONTROL, "a")
-    smoothing.send_keys("0", Keys.ENTER)
-    search[0].send_keys(tags)
+    # The page draws its parts anew while it loads, and one that was found is then of no use.
+    wait = WebDriverWait(driver, _SECONDS, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda d: _typed(d, "input[value^='0']", "0", Keys.ENTER))
+    wait.until(lambda d: _typed(d, "input[placeholder='Search tags in RegExp']", tags))
     wait.until(lambda d: "Search Result" in d.find_element(By.TAG_NAME, "body").text)
     wait.until(lambda d: d.find_elements(By.TAG_NAME, "canvas"))
     time.sleep(3.0)  # the curves grow
     return list(driver.find_elements(By.TAG_NAME, "canvas"))
+
+
+def _typed(driver: Any, selector: str, *keys: str) -> bool:
+    """Type over what stands in a field, as soon as it is there; return whether it was."""
+    found = driver.find_elements(By.CSS_SELECTOR, selector)
+    if found:
+        found[0].send_keys(Keys.CONTROL, "a")
+        found[0].send_keys(*keys)
+    return bool(found)
 
 
 def main() -> None:
