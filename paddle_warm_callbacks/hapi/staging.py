@@ -49,7 +49,7 @@ class StagingBuffers:
         Returns:
             The arrays by name, and the copy to be run: until it has, the others hold older values.
         """
-        on_device = {name: tensor for name, tensor in tensors.items() if tensor.place.is_gpu_place()}
+        on_device = {name: tensor for name, tensor in tensors.items() if _on_gpu(tensor)}
         device = self._from_device(on_device, at_once) if on_device else None
         arrays, behind = {}, []
         for name, tensor in tensors.items():
@@ -168,5 +168,11 @@ def _dtype(tensor: Any) -> np.dtype[Any]:
     return np.dtype(_NUMPY_NAMES.get(tensor.dtype) or str(tensor.dtype).rpartition(".")[2])
 
 
+# Asking a tensor takes as long as copying a small one.
+_GPU_BUILD = paddle.is_compiled_with_cuda()
 # As Paddle stores it.
 _NUMPY_NAMES = {paddle.bfloat16: "uint16"}
+
+
+def _on_gpu(tensor: Any) -> bool:
+    return _GPU_BUILD and bool(tensor.place.is_gpu_place())

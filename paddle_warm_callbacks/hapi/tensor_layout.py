@@ -26,6 +26,7 @@ class TensorLayout:
     Attributes:
         persistable: ``network.state_dict()``: parameters and persistable buffers, by structured name.
         transient: Other buffers, and all of the loss, by structured name.
+        parameters: All that is trained, by structured name: the loss's are among them.
         slots: Accumulators and master weights.
         key_table: See :func:`optimizer_state.key_table`.
         digest: Of names, shapes and dtypes of ``persistable`` and of the loss's tensors.
@@ -40,6 +41,7 @@ class TensorLayout:
         buffers = dict(network.named_buffers())
         beside = trained.beside_the_model()
         self.transient = {name: tensor for name, tensor in beside.items() if tensor._is_initialized()}
+        self.parameters = dict(trained.named_parameters())
         self.slots = tuple(optimizer_state.slots(trained, optimizer))
         self.key_table = optimizer_state.key_table(self.slots)
         named = {**self.persistable, **trained.of_loss()}

@@ -131,19 +131,20 @@ def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
 def capture_counters(loop: FitLoop) -> dict[str, Any]:
     """Return everything else, as plain values and arrays that alias nothing: about a millisecond."""
     model = loop.model
+    layout = _layout(loop)
     scaler = getattr(model, "_scaler", None)
     step = loop.progress.step_in_epoch
     return {
         **capture_counted(loop, loop.callbacks),
         "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
-        "optimizer_keys": _layout(loop).key_table,
+        "optimizer_keys": layout.key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
-        "with_gradient": [name for name, p in loop.trained.named_parameters() if p._grad_ivar() is not None],
+        "with_gradient": [name for name, p in layout.parameters.items() if p._grad_ivar() is not None],
         "reseed_from": loop.reseed_from,
         "stopped": bool(model.stop_training) and not loop.stopping and loop.iters_done != loop.num_iters,
         "iters_done": loop.iters_done,
-        "script": script_facts(loop),
+        "script": _script_facts(loop, layout),
     }
 
 
@@ -256,11 +257,15 @@ def restore_model(
 
 def script_facts(loop: FitLoop) -> dict[str, Any]:
     """Return what an exact resume takes for granted about the script, for comparison with the script as rerun."""
+    return _script_facts(loop, _layout(loop))
+
+
+def _script_facts(loop: FitLoop, layout: TensorLayout) -> dict[str, Any]:
     loader = loop.train_loader
     sampler = getattr(loader, "batch_sampler", None)
     rate = loop.optimizer._learning_rate
     return {
-        "network": _layout(loop).digest,
+        "network": layout.digest,
         "optimizer": type(loop.optimizer).__name__,
         "learning_rate": "float" if isinstance(rate, float) else attributes.kind_name(rate),
         "accumulate_grad_batches": loop.accumulate,

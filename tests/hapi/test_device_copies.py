@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_warm_callbacks.hapi import device_copies
+from paddle_warm_callbacks.hapi import device_copies, staging
 from paddle_warm_callbacks.hapi.staging import StagingBuffers
 
 
@@ -86,6 +86,7 @@ class OnDevice:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     made = Device()
+    monkeypatch.setattr(staging, "_GPU_BUILD", True)
     monkeypatch.setattr(device_copies, "_side_stream", lambda: made.stream("beside"))
     monkeypatch.setattr(paddle, "CUDAPinnedPlace", lambda: "pinned")
     monkeypatch.setattr(paddle.device, "current_stream", lambda: made.stream("computing"))
