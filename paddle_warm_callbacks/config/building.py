@@ -22,7 +22,7 @@ from paddle_warm_callbacks.config.origin import Origin
 from paddle_warm_callbacks.config.policies import retention_policy, save_policy
 from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
 from paddle_warm_callbacks.config.schema import Config, HeadConfig, MirrorConfig, UnfreezeConfig
-from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.errors import InvalidArgumentError, PatternError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
 from paddle_warm_callbacks.hapi.pretrained import PREFIX
@@ -294,7 +294,8 @@ def _located(origin: Origin, key: str) -> Iterator[None]:
         yield
     except InvalidArgumentError as error:
         is_key = bool(error.where) and error.where.startswith(key)
-        raise type(error)(
+        kind = PatternError if isinstance(error, PatternError) else InvalidArgumentError
+        raise kind(
             error.what,
             where=origin.where(error.where) if is_key else f"{origin.where(key)} ({error.where})",
             received=error.received,
