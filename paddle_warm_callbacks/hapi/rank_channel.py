@@ -205,7 +205,7 @@ def missing_error(what: str, missing: list[int], seconds: float) -> RankError:
         f"{named(missing)} did not come to {what}",
         where=what,
         received=f"nothing from {named(missing)} for {seconds:g} seconds",
-        expected="every rank",
+        expected="every rank, with the same callbacks: pass them to fit on all ranks, not on rank 0 alone",
         remedy="look at that rank's log; if it is only slow, set PADDLE_WARM_CALLBACKS_RANK_SECONDS higher",
     )
 
