@@ -195,7 +195,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.sampled_from(PATHS), JUNK)
 def test_whatever_is_written_anywhere_is_taken_or_refused_with_an_error_of_ours(path: str, junk: Any) -> None:
     config: Any = junk
@@ -209,7 +209,7 @@ def test_whatever_is_written_anywhere_is_taken_or_refused_with_an_error_of_ours(
     assert load(Config, loaded.plain).values == loaded.values
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(max_size=40) | st.text("abc:{}[]-\n\t '\"#&*!|>%@", max_size=30))
 def test_whatever_text_a_file_has_is_taken_or_refused_with_an_error_of_ours(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
