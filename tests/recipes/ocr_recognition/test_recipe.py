@@ -137,7 +137,9 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path,
     paddle.save(network.state_dict(), str(tmp_path / "official.pdparams"))
     arguments = [*small(lines, "train.epochs=3"), labels, f"checkpoint={tmp_path / 'official.pdparams'}"]
     control, stopped = tmp_path / "control", tmp_path / "stopped"
-    run(*arguments, f"output={control}")
+    said = run(*arguments, f"output={control}")
+    assert "stage 0: 2 tensors" in said
+    assert "stage 1: 151 tensors" in said
     with start(*arguments, f"output={stopped}") as process:
         deadline = time.monotonic() + DEADLINE
         while not list((stopped / "new" / "checkpoints").glob("*/manifest.json")):
@@ -155,7 +157,6 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path,
     }
     for tag in ("train/loss", "eval/acc", "eval/edit", "eval/new_edit", "stage/index"):
         assert curve(stopped / "vdl" / "new", tag) == curve(control / "vdl" / "new", tag), tag
-    assert [stage for _, stage in curve(control / "vdl" / "new", "stage/index")] == [0, 1, 1]
     assert (control / "new" / "start.json").read_text() == (stopped / "new" / "start.json").read_text()
 
 
