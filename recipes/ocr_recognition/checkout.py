@@ -47,7 +47,8 @@ class Checkout:
             use_space_char: Whether there is.
 
         Raises:
-            InvalidArgumentError: The folder is no checkout, or the YAML file is of a model that is not read by CTC.
+            InvalidArgumentError: The folder is no checkout, or the YAML file cannot be read, or is of a model that is
+                not read by CTC.
         """
         if not (folder / "ppocr" / "modeling").is_dir():
             raise InvalidArgumentError(
@@ -56,9 +57,9 @@ class Checkout:
                 received=str(folder),
                 expected="the folder that has ppocr/, tools/ and configs/",
             )
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-        settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if str(folder.resolve()) not in sys.path:
+            sys.path.insert(0, str(folder.resolve()))
+        settings = _settings(file)
         decoding = settings.get("PostProcess", {}).get("name")
         head = settings["Architecture"].get("Head", {})
         if decoding != "CTCLabelDecode" or head.get("name") not in ("CTCHead", "MultiHead"):
@@ -136,6 +137,19 @@ class Checkout:
             return [np.asarray(encoded[key]) for key in self.keys]
 
         return targets
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as unreadable:
+        raise InvalidArgumentError(
+            "PaddleOCR's file cannot be read",
+            where="model.config",
+            received=f"{file}: {unreadable}",
+            expected="a YAML file of configs/rec",
+        ) from unreadable
+    return settings
 
 
 def _channels(loss: dict[str, Any], classes: int) -> dict[str, int]:

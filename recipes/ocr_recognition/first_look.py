@@ -15,17 +15,19 @@ class FirstLook(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is u
     Args:
         data: What to evaluate on.
         file: A JSON object of metrics by name. Where it is already there, a resumed run's, nothing is done.
+        batch_size: Samples at a time.
     """
 
-    def __init__(self, data: Any, file: Path) -> None:
+    def __init__(self, data: Any, file: Path, batch_size: int) -> None:
         super().__init__()
         self._data = data
         self._file = file
+        self._batch_size = batch_size
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._file.exists():
             return
-        found = self.model.evaluate(self._data, batch_size=16, verbose=0)
+        found = self.model.evaluate(self._data, batch_size=self._batch_size, verbose=0)
         half_written = self._file.with_suffix(".part")
         half_written.write_text(
             json.dumps({name: value for name, value in found.items() if isinstance(value, float)}),

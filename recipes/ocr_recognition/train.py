@@ -287,7 +287,7 @@ class Recipe:
                     metadata={"labels": characters, "data": str(data.train), "config": asdict(config)},
                 ),
                 WarmVisualDL(str(self.output / "vdl" / part), log_freq=5),
-                FirstLook(val, self.output / part / "start.json"),
+                FirstLook(val, self.output / part / "start.json", config.train.batch_size),
             ],
         )
 

@@ -157,3 +157,12 @@ def test_a_folder_that_is_no_checkout_is_named(tmp_path: Path) -> None:
         InvalidArgumentError, match=r"(?s)not a PaddleOCR checkout.*ppocr/, tools/ and configs/"
     ):
         Checkout.open(tmp_path, tmp_path / "rec.yml", tmp_path / "d.txt", ["a"], use_space_char=False)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ppocr" / "modeling").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken.yml").write_text("Global: [", encoding="utf-8")
+    for file in ("typo.yml", "broken.yml"):
+        with pytest.raises(InvalidArgumentError, match=rf"(?s)model\.config.*{file}"):
+            Checkout.open(tmp_path, tmp_path / file, tmp_path / "d.txt", ["a"], use_space_char=False)
