@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from paddle_warm_callbacks import CheckpointStore
 from recipes.ocr_recognition import train
 from recipes.ocr_recognition.dictionary import read_dictionary
-from recipes.ocr_recognition.reading import decode
+from recipes.ocr_recognition.reading import LineAccuracy, decode
 from recipes.ocr_recognition.recognisers import RECOGNISERS, Packaged
 from recipes.ocr_recognition.rendering import KNOWN, DataSet, Lines, write_text_lines
 from recipes.ocr_recognition.text_lines import TextLines
@@ -125,6 +125,51 @@ def test_the_columns_of_old_characters_are_where_the_new_dictionary_has_them(
     added = [1 + place for place, character in enumerate(new) if character not in KNOWN]
     assert len(added) == 10
     assert np.allclose(after[:, added], 0, atol=1e-6)
+
+
+def test_right_after_the_transplant_old_lines_are_read_as_the_old_model_reads_them(tmp_path: Path) -> None:
+    counts = Lines(old=1, kept=1, new=1, val=6)
+    old, new = write_text_lines(tmp_path / "lines", known="AB1CX7", new="abe", lines=counts)
+    network, known = by_heart(TextLines(old.val, read_dictionary(old.dictionary), SIZE, max_length=3))
+    assert known == 1.0
+    paddle.save(network.state_dict(), str(tmp_path / "old.pdparams"))
+    assert read_dictionary(new.dictionary)[:6] != read_dictionary(old.dictionary)
+    run(
+        *(f"data.train={old.val}", f"data.val={old.val}", f"data.dictionary={new.dictionary}"),
+        *(f"checkpoint={tmp_path / 'old.pdparams'}", f"old_labels={old.dictionary}"),
+        *("data.width=48", "data.max_length=3", "train.epochs=1", f"output={tmp_path / 'run'}"),
+    )
+    at_start = {
+        part: json.loads((tmp_path / "run" / part / "start.json").read_text())
+        for part in ("new", "dropped", "cold")
+    }
+    assert at_start["new"]["old_acc"] == at_start["new"]["old_edit"] == known
+    for control in ("dropped", "cold"):
+        assert at_start[control]["old_acc"] == 0.0
+        assert at_start[control]["old_edit"] < 0.5
+
+
+def by_heart(samples: TextLines) -> tuple[Any, float]:
+    """Return PP-OCRv6-tiny trained on a few lines until it reads them, and the share that it reads in evaluation."""
+    paddle.seed(0)
+    recogniser = Packaged("PP-OCRv6_tiny_rec", 6)
+    network, loss = recogniser.network(), recogniser.loss()
+    images, label, used = (
+        paddle.to_tensor(np.stack(part)) for part in zip(*(samples[i] for i in range(len(samples))))
+    )
+    optimizer = paddle.optimizer.Adam(0.002, parameters=network.parameters())
+    for _ in range(300):
+        network.train()
+        loss(network(images), label, used).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        network.eval()
+        metric = LineAccuracy()
+        with paddle.no_grad():
+            exact, _ = metric.update(network(images).argmax(-1).numpy(), label.numpy(), used.numpy())
+        if exact == 1.0:
+            break
+    return network, exact
 
 
 def curve(log_dir: Path, tag: str) -> list[tuple[int, float]]:
