@@ -77,8 +77,8 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 5
-    old_epochs: int = 12
+    epochs: int = 4
+    old_epochs: int = 10
     batch_size: int = 4
     seed: int = 0
     old_seed: int = 0
