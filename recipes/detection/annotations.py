@@ -61,6 +61,8 @@ def _check_categories(
     file: Path, categories: list[dict[str, Any]], known: Sequence[str], labels: Sequence[str] | None
 ) -> None:
     numbers = [category.get("id") for category in categories]
+    if None in numbers:
+        raise _wrong("a category has no id", file, known[numbers.index(None)])
     if len(set(known)) < len(known) or len(set(numbers)) < len(numbers):
         raise _wrong(
             "a category stands twice", file, ", ".join(f"{n}: {label}" for n, label in zip(numbers, known))

@@ -115,7 +115,7 @@ class Part:
         epochs: Of the whole run.
         seed: Of the run.
         source: What it starts warm from; None: cold.
-        head: How the head's rows move.
+        transplant: Whether the rows of the head move by class name.
         staged: Whether it follows ``train.unfreeze``.
     """
 
@@ -204,8 +204,9 @@ class Recipe:
         for seed in (random.seed, np.random.seed, paddle.seed):
             seed(part.seed)
         network = Detector.build(self.detector, len(part.labels))
-        train, val, inputs = self._loaders(network, part)
-        model = paddle.Model(network, inputs=inputs)
+        train, to_train = self._loader(part.train, part.labels, training=True)
+        val, to_evaluate = self._loader(part.val, part.labels, training=False)
+        model = paddle.Model(network, inputs=network.takes(to_train, to_evaluate))
         schedule = paddle.optimizer.lr.CosineAnnealingDecay(config.lr, T_max=part.epochs * len(train))
         optimizer = paddle.optimizer.AdamW(schedule, parameters=network.parameters(), weight_decay=0.01)
         metric = CocoMap(part.val, part.labels, self._groups(part.labels, old))
@@ -247,8 +248,8 @@ class Recipe:
         network = Detector.build(self.detector, len(labels))
         source = open_source(checkpoint)
         warm_start(network, source.tensors, description=source.description)
-        _, val, inputs = self._loaders(network, Part("source", self.train, self.val, labels, 0, 0))
-        model = paddle.Model(network, inputs=inputs)
+        val, inputs = self._loader(self.val, labels, training=False)
+        model = paddle.Model(network, inputs=network.takes((), inputs))
         model.prepare(metrics=CocoMap(self.val, labels, self._groups(self.labels, old)))
         return float(model.evaluate(val, verbose=0)["mAP_old"])
 
@@ -277,24 +278,19 @@ class Recipe:
         }
         return groups if all(groups.values()) else {}
 
-    def _loaders(self, network: Detector, part: Part) -> tuple[Any, Any, list[Any]]:
-        data, found = self.config.data, []
-        for file, training in ((part.train, True), (part.val, False)):
-            found.append(
-                loader(
-                    self.detector,
-                    file,
-                    self._images(file),
-                    len(part.labels),
-                    training=training,
-                    batch_size=self.config.train.batch_size,
-                    size=data.size,
-                    limit=data.limit if training else None,
-                    workers=data.workers,
-                )
-            )
-        (train, to_train), (val, to_evaluate) = found
-        return train, val, network.takes(to_train, to_evaluate)
+    def _loader(self, file: Path, labels: Sequence[str], *, training: bool) -> tuple[Any, list[str]]:
+        data = self.config.data
+        return loader(
+            self.detector,
+            file,
+            self._images(file),
+            len(labels),
+            training=training,
+            batch_size=self.config.train.batch_size,
+            size=data.size,
+            limit=data.limit if training else None,
+            workers=data.workers,
+        )
 
     def _images(self, annotations: Path) -> Path:
         """Return the folder that an annotation file's names are relative to."""

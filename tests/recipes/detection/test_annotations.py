@@ -74,6 +74,7 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda content: content["annotations"].clear(), ["empty", "'annotations' is an empty list"]),
         (lambda content: content["images"].clear(), ["empty", "'images'"]),
         (lambda content: content.pop("categories"), ["not COCO annotations", "'categories'"]),
+        (lambda content: content["categories"][1].pop("id"), ["has no id", "dent"]),
         (lambda content: content["categories"][0].update(name="dent"), ["stands twice", "5: dent, 3: dent"]),
     ],
 )
