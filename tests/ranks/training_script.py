@@ -32,6 +32,7 @@ from paddle_warm_callbacks import (
     WarmStartCallback,
     WarmVisualDL,
 )
+from paddle_warm_callbacks.hapi import rng
 from tests.exact_resume.recording import Recorder, final_state
 from tests.exact_resume.training_script import CLASSES, FEATURES, Samples
 
@@ -112,7 +113,9 @@ class Digests(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         start = self._path.with_suffix(".start.npz")
         if not start.exists():
-            state = final_state(self.model, [])
+            generators = rng.capture()
+            state = final_state(self.model, [])  # which draws from all of them
+            rng.restore(generators)
             np.savez(start, **{n: a for n, a in state.items() if not n.startswith("next")})
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
