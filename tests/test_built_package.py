@@ -1,4 +1,4 @@
-"""The installed wheel holds every module of the checkout, and the marker that says it is typed."""
+"""The installed wheel holds every file of the checkout's package: modules, schema, the marker that says it is typed."""
 
 from __future__ import annotations
 
@@ -18,5 +18,10 @@ def test_the_wheel_is_complete() -> None:
     installed = {str(path) for path in files if path.parts[0] == PACKAGE.name and path.suffix != ".pyc"}
     if not installed:
         pytest.skip("an editable install; every tox environment installs the wheel")
-    in_checkout = {str(path.relative_to(PACKAGE.parent)) for path in PACKAGE.rglob("*.py")}
-    assert installed == in_checkout | {f"{PACKAGE.name}/py.typed"}
+    in_checkout = {
+        str(path.relative_to(PACKAGE.parent))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert f"{PACKAGE.name}/py.typed" in installed
+    assert installed == in_checkout

@@ -16,7 +16,8 @@ from paddle_warm_callbacks import errors
 
 NEEDS_PADDLE = {
     *("PeriodicCheckpoint", "StagedUnfreeze", "WarmLRScaler", "WarmStartCallback", "WarmVisualDL"),
-    *("fine_tune", "from_config", "stages_from_depth"),
+    *("SamplePredictions", "class_caption", "fine_tune", "from_config", "stages_from_depth"),
+    *("ProofResult", "prove"),
 }
 
 # Name, then its constructor's parameters as (name, default), "*" before the keyword-only ones. REQUIRED has none.
