@@ -129,8 +129,11 @@ class PeriodicCheckpoint(FitCallback):
         """Join the fit, with a witness where ``prove`` asks for one."""
         super().set_params(params)
         proof.Witness.join_if_asked(self.loop)
-        if self.loop is not None and self._mirror is not None:
-            self.loop.mirrors[self._store.run_dir.resolve()] = self._mirror.url
+        if self.loop is not None:
+            run_dir = self._store.run_dir.resolve()
+            self.loop.run_dirs.add(run_dir)
+            if self._mirror is not None:
+                self.loop.mirrors[run_dir] = self._mirror.url
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Refuse what cannot work before anything is trained, and have the loader's position recorded."""
@@ -412,6 +415,15 @@ class PeriodicCheckpoint(FitCallback):
     def _open_for_writing(self, loop: FitLoop) -> None:
         resumed = loop.resumed_from
         ours = resumed is not None and self._store.holds(resumed)
+        there = 0 if ours else len(self._store.list())
+        if there:
+            logger.warning(
+                "PeriodicCheckpoint: %s holds %d checkpoints already, and this training does not go on from them: its "
+                'own join them and count as newer. To go on, WarmStartCallback(run_dir=, resume_from="latest"); to '
+                "begin anew, give another run_dir",
+                self._store.run_dir,
+                there,
+            )
         mirrored = () if self._mirror is None else mirror.names_there(self._mirror.url)
         self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
         self._writer = BackgroundWriter(

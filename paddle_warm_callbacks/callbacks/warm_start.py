@@ -111,6 +111,7 @@ class WarmStartCallback(FitCallback):
                 where="WarmStartCallback(source)",
                 received="None",
                 expected="where the old head is",
+                remedy='WarmStartCallback("runs/old", head=…, run_dir="runs/new", resume_from="latest")',
             )
         if require_number(min_loaded, "WarmStartCallback(min_loaded=)", at_least=0) > 1:
             raise InvalidArgumentError(
@@ -151,6 +152,7 @@ class WarmStartCallback(FitCallback):
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
         self._cost_reported = self.report.kind != "resume"
         logger.info("%s", self.report.to_text())
+        self._warn_of_another_run_dir(loop)
         loop.board.texts["start/report"] = self.report.to_text()
         if loop.parent is not None:
             loop.board.texts["start/lineage"] = (
@@ -179,6 +181,19 @@ class WarmStartCallback(FitCallback):
             # The loop's, to which others may have added notes.
             self.report = loop.report = replace(loop.report, notes=(*loop.report.notes, note))
             logger.info("%s", note)
+
+    def _warn_of_another_run_dir(self, loop: FitLoop) -> None:
+        """Say that a rerun will find nothing of this training where it looks: a likely slip of the pen."""
+        if self._resume_from not in ("latest", "best") or self._run_dir is None:
+            return
+        if self._run_dir.resolve() not in loop.run_dirs:
+            written = ", ".join(map(str, sorted(loop.run_dirs))) or "nowhere: there is no PeriodicCheckpoint"
+            logger.warning(
+                "WarmStartCallback resumes from %s, but checkpoints go to %s. Rerun, this training will not go on: "
+                "give both callbacks one run_dir",
+                self._run_dir,
+                written,
+            )
 
     def _start(self, loop: FitLoop) -> RestoreReport:
         checkpoint = self._checkpoint(loop)

@@ -77,6 +77,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         board: What callbacks have to show.
         kept_arrays: Arrays that callbacks want in each checkpoint and back on a resume, by a name of their own that no
             buffer of the network has; replaced, never changed in place.
+        run_dirs: The run directories that checkpoints of this fit go to, resolved.
         mirrors: Of each run directory that checkpoints of this fit go to: the URL that they are copied to.
         parent: Digest of the manifest of the checkpoint or model that the weights come from, or None.
         ancestry: What the weights come from, what those came from, and so on; the nearest first. A resumed run's is its
@@ -100,6 +101,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.optimizer = model._optimizer
         self.progress = Progress()
         self.report: RestoreReport | None = None
+        self.run_dirs: set[Path] = set()
         self.mirrors: dict[Path, str] = {}
         self.parent: str | None = None
         self.ancestry: list[dict[str, Any]] = []

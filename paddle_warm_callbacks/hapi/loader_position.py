@@ -295,4 +295,7 @@ class LoaderPosition:
     def _restore_sampler(self, state: Mapping[str, Any]) -> None:
         sampler = self._loader.batch_sampler if self._indexed else None
         for part, target in (("batch_sampler", sampler), ("sampler", getattr(sampler, "sampler", None))):
-            attributes.restore(target, {**self._moved.get(part, {}), **state.get(part, {})})
+            if (
+                target is not None
+            ):  # what the script's loader has no more is among the changes that were reported
+                attributes.restore(target, {**self._moved.get(part, {}), **state.get(part, {})})

@@ -15,6 +15,8 @@ FILE = "metrics.jsonl"
 class JsonlLog:
     """Append scalars and texts to ``metrics.jsonl``, each line ``{"tag": …, "step": …, "value": …}``.
 
+    A value that is not finite is text: ``"nan"``, ``"inf"``, ``"-inf"``.
+
     Args:
         directory: Exists.
         keep: Which records of an earlier process stay, by tag and step; the others, and a torn last line, are dropped.
@@ -31,7 +33,7 @@ class JsonlLog:
     def scalar(self, tag: str, step: int, value: float) -> None:
         """Log one value; the line is put together here, for json.dumps takes as long as all else of a logged step."""
         if value - value != 0.0:  # not finite
-            self._write({"tag": tag, "step": step, "value": value})
+            self._write({"tag": tag, "step": step, "value": str(value)})  # JSON has no NaN and no infinity
             return
         quoted = self._quoted.get(tag)
         if quoted is None:

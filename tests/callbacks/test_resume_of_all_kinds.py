@@ -337,15 +337,15 @@ def test_a_loader_with_a_state_of_its_own_goes_on_after_any_step(
 ) -> None:
     control, cut, rest = Losses(), Losses(fail_after=after), Losses()
     seed(1)
-    expected = train(build(train_data=OwnPosition(wraps=wraps)), control)
+    expected = train(build(train_data=OwnPosition(wraps=wraps)), control, *ours(tmp_path / "straight"))
     seed(1)
     with pytest.raises(Interrupted):
-        train(build(train_data=OwnPosition(wraps=wraps)), cut, *ours(tmp_path))
-    for newest in CheckpointStore(tmp_path).list()[-1:]:
+        train(build(train_data=OwnPosition(wraps=wraps)), cut, *ours(tmp_path / "cut"))
+    for newest in CheckpointStore(tmp_path / "cut").list()[-1:]:
         if newest.progress.step_in_epoch == 0:
             shutil.rmtree(newest.path)  # so that the one after the epoch's last step is resumed
     seed(2)
-    assert train(build(train_data=OwnPosition(wraps=wraps)), rest, *ours(tmp_path)) == expected
+    assert train(build(train_data=OwnPosition(wraps=wraps)), rest, *ours(tmp_path / "cut")) == expected
     assert {**cut.seen, **rest.seen} == control.seen
 
 
@@ -381,3 +381,15 @@ def test_parameters_of_neither_network_nor_loss_are_warned_of(
     caplog.clear()
     train(build(epochs=1), PeriodicCheckpoint(tmp_path / "other"))
     assert "neither" not in caplog.text
+
+
+@pytest.mark.parametrize("on_change", ["raise", "adapt"])
+def test_a_loader_without_a_sampler_takes_over_at_an_epochs_end(tmp_path: Path, on_change: str) -> None:
+    train(build(epochs=1), *ours(tmp_path))
+    batches = [[paddle.rand([BATCH, 3]), paddle.to_tensor([[0]] * BATCH)]] * STEPS
+    start = WarmStartCallback(run_dir=tmp_path, resume_from="latest", on_change=on_change)
+    after = Losses()
+    train(build(epochs=2, train_data=batches), after, start, PeriodicCheckpoint(tmp_path))
+    assert len(after.seen) == STEPS
+    assert start.report is not None
+    assert any("sampler" in note for note in start.report.notes)

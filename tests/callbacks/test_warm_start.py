@@ -352,3 +352,41 @@ def test_a_pretrained_file_that_cannot_be_had_says_where_to_put_it(
     monkeypatch.setattr(paddle.utils.download, "get_weights_path_from_url", refuse)
     with pytest.raises(SourceError, match=str(tmp_path / "resnet18.pdparams")):
         fit(model(), WarmStartCallback("paddle.vision:resnet18"))
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_resuming_where_no_checkpoint_goes_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(
+        model(),
+        WarmStartCallback(run_dir=tmp_path / "a", resume_from="latest"),
+        PeriodicCheckpoint(tmp_path / "b"),
+    )
+    (said,) = warnings_of(caplog)
+    assert str(tmp_path / "a") in said
+    assert str(tmp_path / "b") in said
+    caplog.clear()
+    fit(model(), WarmStartCallback(run_dir=tmp_path / "c", resume_from="latest"))
+    assert "there is no PeriodicCheckpoint" in warnings_of(caplog)[0]
+    caplog.clear()
+    fit(
+        model(),
+        PeriodicCheckpoint(tmp_path / "d"),
+        WarmStartCallback(run_dir=tmp_path / "d", resume_from="latest"),
+    )
+    assert warnings_of(caplog) == []
+
+
+def test_beginning_anew_in_a_run_that_has_checkpoints_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(model(), PeriodicCheckpoint(tmp_path))
+    assert warnings_of(caplog) == []
+    fit(model(), PeriodicCheckpoint(tmp_path))
+    (said,) = warnings_of(caplog)
+    assert f"{tmp_path} holds" in said
+    assert 'resume_from="latest"' in said
