@@ -31,6 +31,8 @@ from paddle_warm_callbacks.secrets import redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
+_SECONDS_WORTH_SAYING = 0.1
+
 
 class PeriodicCheckpoint(FitCallback):
     """Save the whole state of training, atomically and in the background, and keep what a policy keeps.
@@ -66,7 +68,7 @@ class PeriodicCheckpoint(FitCallback):
     Attributes:
         events: One :class:`SaveEvent` for each committed checkpoint of this fit: seconds blocked, seconds to durable,
             bytes.
-        waited: How many saves of this fit had to wait for the write before theirs; each says so in the log.
+        waited: How many saves of this fit had to wait for the write before theirs; a wait that is felt is logged.
         preempted_by: Name of the signal that ended training, or None.
 
     Raises:
@@ -338,7 +340,9 @@ class PeriodicCheckpoint(FitCallback):
         self._wait_for_writer()
         if busy:
             self.waited += 1
-            logger.info("a save waited %.2f s for the one before it to be durable", time.monotonic() - began)
+            seconds = time.monotonic() - began
+            level = logging.INFO if seconds >= _SECONDS_WORTH_SAYING else logging.DEBUG
+            logger.log(level, "a save waited %.2f s for the one before it to be durable", seconds)
 
     def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
         assert self._writer is not None

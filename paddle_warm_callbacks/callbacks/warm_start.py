@@ -151,7 +151,7 @@ class WarmStartCallback(FitCallback):
             loop.position.seed_samples(self._seed_samples)
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
         self._cost_reported = self.report.kind != "resume"
-        logger.info("%s", self.report.to_text())
+        self._log(self.report)
         self._warn_of_another_run_dir(loop)
         loop.board.texts["start/report"] = self.report.to_text()
         if loop.parent is not None:
@@ -181,6 +181,12 @@ class WarmStartCallback(FitCallback):
             # The loop's, to which others may have added notes.
             self.report = loop.report = replace(loop.report, notes=(*loop.report.notes, note))
             logger.info("%s", note)
+
+    def _log(self, report: RestoreReport) -> None:
+        in_detail = logger.isEnabledFor(logging.DEBUG)
+        logger.info("%s", replace(report, warnings=()).to_text(layers=in_detail))
+        for warning in report.warnings:
+            logger.warning("%s", warning)
 
     def _warn_of_another_run_dir(self, loop: FitLoop) -> None:
         """Say that a rerun will find nothing of this training where it looks: a likely slip of the pen."""

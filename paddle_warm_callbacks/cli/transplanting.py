@@ -14,7 +14,8 @@ from paddle_warm_callbacks.cli.options import head_options, source_options, to_m
 from paddle_warm_callbacks.cli.output import bytes_text, say
 from paddle_warm_callbacks.cli.writing import check_target, write_weights
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, resized, row_map
+from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, label_moves, resized, row_map
+from paddle_warm_callbacks.plan.transplant.head import NEW_ROWS
 
 _MOST_LABELS = 10
 
@@ -25,10 +26,10 @@ _MOST_LABELS = 10
 @head_options(required=True)
 @click.option(
     "--new-rows",
-    type=click.Choice(["zero", "mean"]),
+    type=click.Choice(NEW_ROWS),
     default="mean",
     show_default=True,
-    help="What rows of new labels hold: zeros, or the mean of all old labels' rows.",
+    help="What rows of new labels hold: zeros, or the mean of all old labels' rows; init needs a network.",
 )
 @source_options
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
@@ -50,9 +51,17 @@ def transplant(
     """Write the weights of SOURCE to OUT with a head for other labels.
 
     Rows of labels in both lists are copied, whatever their order; all other tensors are copied as they are. Without
-    --old-labels those in the checkpoint's metadata are taken. Rows of new labels can only be zero or a mean here: let
-    HeadTransplant(new_rows="init") do it in a script if they are to begin as the network's initialiser has them.
+    --old-labels those in the checkpoint's metadata are taken. Rows of new labels can only be zero or a mean here, where
+    no network gives them initial values; in a script HeadTransplant begins them so, with new_rows="init".
     """
+    if new_rows == "init":
+        raise InvalidArgumentError(
+            "initial values come from a network, and here is none",
+            where="--new-rows",
+            received="init",
+            expected="zero or mean",
+            remedy=f"in a script: WarmStartCallback({source!r}, head=HeadTransplant({head!r}, […], […]))",
+        )
     path = check_target(out, force=force)
     opened = open_source(source, which=which, part=part)
     plan = head_transplant(
@@ -106,11 +115,14 @@ def head_transplant(
 
 
 def _say_labels(plan: HeadTransplant) -> None:
-    origins = plan.origins()
-    old = plan.old_labels or ()
-    kept = [label for label, origin in zip(plan.new_labels, origins) if origin is not None]
-    new = [label for label, origin in zip(plan.new_labels, origins) if origin is None]
-    gone = [label for index, label in enumerate(old) if index not in origins]
-    for words, labels in (("kept", kept), (f"new ({plan.new_rows})", new), ("dropped", gone)):
+    moves = label_moves(plan)
+    groups = (
+        ("kept", moves.kept),
+        (f"new (new_rows: {plan.new_rows})", moves.new),
+        ("dropped", moves.dropped),
+    )
+    for words, labels in groups:
         more = f", and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
         say(f"labels {words}: {', '.join(labels[:_MOST_LABELS]) or 'none'}{more}")
+    for warning in moves.warnings:
+        say(f"warning: {warning}")

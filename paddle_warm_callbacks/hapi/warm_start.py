@@ -14,8 +14,9 @@ from paddle_warm_callbacks.hapi import optimizer_state
 from paddle_warm_callbacks.plan import generated_names
 from paddle_warm_callbacks.plan.conversions import CONVERSIONS, Conversion
 from paddle_warm_callbacks.plan.matching import Load, MatchPlan, TensorSpec, match
+from paddle_warm_callbacks.plan.other_shapes import of_other_shape
 from paddle_warm_callbacks.plan.report import RestoreReport
-from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, row_map
+from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, label_moves, row_map
 
 
 def warm_start(
@@ -55,26 +56,38 @@ def warm_start(
     plan = match(sources, targets, include=include, exclude=exclude, rename=rename, transplanted=heads)
     sizes = {target.name: int(np.prod(target.shape)) for target in targets}
     values: dict[str, np.ndarray[Any, Any]] = {}
+    copied = 0
     for load in plan.loads:
         values[load.target] = _cast(tensors[load.source], load)
+        copied += sizes[load.target]
     for load in plan.transplants:
         assert head is not None
         array = _cast(tensors[load.source], load)
         rows = row_map(head, load.target, tuple(live[load.target].shape), array.shape)
         values[load.target] = transplanted(live[load.target].numpy(), array, rows, head.new_rows)
-    share = sum(sizes[name] for name in values) / max(sum(sizes.values()), 1)
+        copied += sizes[load.target] * len(rows.pairs) // (len(rows.pairs) + len(rows.new))
+    moves = None if head is None else label_moves(head)
+    share = copied / max(sum(sizes.values()), 1)
     report = RestoreReport(
         kind="warm",
         source=description,
         loaded=tuple(load.target for load in plan.loads),
         transplanted=tuple(load.target for load in plan.transplants),
+        labels_kept=() if moves is None else moves.kept,
+        labels_new=() if moves is None else moves.new,
+        labels_dropped=() if moves is None else moves.dropped,
         skipped=tuple(
             (skip.target, f"{skip.reason}: {skip.detail}" if skip.detail else skip.reason)
             for skip in plan.skips
         ),
         unused=plan.unused,
         share_loaded=share,
-        notes=(*_cast_notes(plan), *_not_finite(values)),
+        warnings=(
+            *of_other_shape({skip.target: skip.shapes for skip in plan.skips if skip.shapes is not None}),
+            *(() if moves is None else moves.warnings),
+            *_not_finite(values),
+        ),
+        notes=_cast_notes(plan),
     )
     if share < min_loaded:
         raise CoverageError(
@@ -173,7 +186,7 @@ def _cast_notes(plan: MatchPlan) -> tuple[str, ...]:
 
 
 def _not_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
-    """Return a note on tensors with a NaN or an infinity, which a training that broke down leaves in its files."""
+    """Return a warning of tensors with a NaN or an infinity, which a training that broke down leaves in its files."""
     found = [
         name
         for name, value in values.items()

@@ -59,11 +59,13 @@ class Skip:
         target: Structured name in the network.
         reason: One of the constants of this module.
         detail: The two shapes or dtypes that differ; empty for other reasons.
+        shapes: Where shapes differ, the source's and the network's; else None.
     """
 
     target: str
     reason: str
     detail: str = ""
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def match(
         elif spec.name in heads:
             transplants.append(_load(found, spec))
         elif found.shape != spec.shape:
-            skips.append(Skip(spec.name, SHAPE_DIFFERS, f"{found.shape} in the source, {spec.shape} here"))
+            differ = f"{found.shape} in the source, {spec.shape} here"
+            skips.append(Skip(spec.name, SHAPE_DIFFERS, differ, (found.shape, spec.shape)))
         else:
             loads.append(_load(found, spec))
     used = {load.source for load in (*loads, *transplants)}

@@ -24,12 +24,16 @@ class RestoreReport:
         source: What the tensors came from, in words; ``None`` for a cold start.
         loaded: Structured names of tensors copied whole.
         transplanted: Structured names of head tensors whose rows were copied by label.
+        labels_kept: Of a transplanted head, the labels whose rows were copied.
+        labels_new: Those that had no row in the source.
+        labels_dropped: Labels of the source whose rows went nowhere.
         skipped: (structured name, reason) of tensors that kept their own values.
         unused: Names in the source that went nowhere.
-        share_loaded: Share of the network's elements, 0 to 1, that lie in loaded and transplanted tensors.
+        share_loaded: Share of the network's elements, 0 to 1, that came from the source; rows of new labels did not.
         resumed_from: Name or URL of the checkpoint that was resumed, or ``None``.
         optimizer_restored: Names of the optimizer's restored entries.
         optimizer_reset: (name, reason) of the optimizer's entries that start afresh.
+        warnings: What is probably not meant so, with what to do, a sentence each.
         notes: Other things worth knowing, a sentence each (casts, another Paddle version, ...).
     """
 
@@ -37,12 +41,16 @@ class RestoreReport:
     source: str | None = None
     loaded: tuple[str, ...] = ()
     transplanted: tuple[str, ...] = ()
+    labels_kept: tuple[str, ...] = ()
+    labels_new: tuple[str, ...] = ()
+    labels_dropped: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
     share_loaded: float = 0.0
     resumed_from: str | None = None
     optimizer_restored: tuple[str, ...] = ()
     optimizer_reset: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,10 +66,14 @@ class RestoreReport:
         known = {field.name for field in fields(cls)}
         return cls(**{name: _as_field(value) for name, value in record.items() if name in known})
 
-    def to_text(self) -> str:
-        """Return the report as a table grouped by layer, then each tensor that was not loaded, by reason."""
+    def to_text(self, *, layers: bool = True) -> str:
+        """Return the report as a table grouped by layer, then each tensor that was not loaded, by reason.
+
+        Args:
+            layers: Whether the table is in it.
+        """
         lines = [self._headline()]
-        if self.loaded or self.transplanted or self.skipped:
+        if layers and (self.loaded or self.transplanted or self.skipped):
             lines += ["", *self._layers()]
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.skipped:
@@ -70,6 +82,13 @@ class RestoreReport:
             lines.append(_listed(f"not loaded, {reason}", names))
         if self.transplanted:
             lines.append(_listed("transplanted by label", self.transplanted))
+        for title, labels in (
+            ("kept", self.labels_kept),
+            ("new", self.labels_new),
+            ("dropped", self.labels_dropped),
+        ):
+            if labels:
+                lines.append(_listed(f"labels {title}", labels))
         if self.unused:
             lines.append(_listed("in the source, unused", self.unused))
         if self.optimizer_restored:
@@ -79,6 +98,7 @@ class RestoreReport:
             by_reason.setdefault(reason, []).append(name)
         for reason, names in by_reason.items():
             lines.append(_listed(f"optimizer, fresh, {reason}", names))
+        lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

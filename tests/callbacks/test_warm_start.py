@@ -115,6 +115,38 @@ def test_a_head_grows_from_a_saved_model(tmp_path: Path) -> None:
     assert start.bits["body.weight"] == old.network.body.weight.numpy().tobytes()
 
 
+def test_what_is_probably_not_meant_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model(classes=3).save(str(tmp_path / "old"))
+
+    def warnings(head: HeadTransplant | None) -> list[str]:
+        caplog.clear()
+        fit(
+            model(classes=3 if head else 4),
+            WarmStartCallback(str(tmp_path / "old"), head=head, min_loaded=0.1),
+        )
+        return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    old = ["scratch", "dent", "spot"]
+    assert warnings(HeadTransplant("fc", old, ["dent", "scratch", "spot"])) == []
+    (misspelt,) = warnings(HeadTransplant("fc", old, ["dent", "scrach", "spot"]))
+    assert "'scrach' is a new label, and the old label 'scratch' is dropped" in misspelt
+    (without_head,) = warnings(None)
+    assert "fc has 4 outputs here and 3 in the source" in without_head
+    assert 'head=HeadTransplant("fc", old_labels=[…], new_labels=[…])' in without_head
+
+
+def test_the_log_has_the_table_of_layers_only_in_detail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model().save(str(tmp_path / "old"))
+    for level, in_detail in ((logging.INFO, False), (logging.DEBUG, True)):
+        caplog.clear()
+        with caplog.at_level(level, "paddle_warm_callbacks"):
+            fit(model(), WarmStartCallback(str(tmp_path / "old")))
+        assert "4 tensors loaded, 0 transplanted, 0 not, of 4; 100.0% of parameters" in caplog.text
+        assert ("layer  loaded  transplanted  not loaded" in caplog.text) == in_detail
+
+
 def test_old_labels_come_from_the_source_metadata(tmp_path: Path) -> None:
     fit(model(classes=3), PeriodicCheckpoint(str(tmp_path), metadata={"labels": ["a", "b", "c"]}))
     warm = WarmStartCallback(str(tmp_path), head=HeadTransplant("fc", None, ["c", "d", "a", "b"]))

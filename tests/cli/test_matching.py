@@ -66,11 +66,22 @@ def test_it_says_what_a_warm_start_then_does(caplog: pytest.LogCaptureFixture) -
 def test_a_head_by_label(tmp_path: Path) -> None:
     options = ["--head", "fc", "--old-labels", "old.txt", "--new-labels", "new.txt"]
     shown = typed_json("match", "two.pdparams", "--network", "nets_of_match:three", *options)
-    assert (len(shown["transplanted"]), shown["skipped"], shown["share_loaded"]) == (2, [], 1.0)
+    assert (len(shown["transplanted"]), shown["skipped"]) == (2, [])
+    assert (shown["labels_kept"], shown["labels_new"], shown["labels_dropped"]) == (["b", "a"], ["c"], [])
+    assert shown["share_loaded"] < 1.0  # the row of c comes from nowhere
     start = WarmStartCallback("two.pdparams", head=HeadTransplant("fc", ["a", "b"], ["b", "c", "a"]))
     runs.fit(runs.model(3), start, epochs=1)
     assert start.report is not None
     assert list(start.report.transplanted) == shown["transplanted"]
+
+
+def test_a_misspelt_label_is_told() -> None:
+    Path("old.txt").write_text("scratch\ndent\n", encoding="utf-8")
+    Path("new.txt").write_text("dent\nspot\nscrach\n", encoding="utf-8")
+    command = ["match", "two.pdparams", "--network", "nets_of_match:three", "--head", "fc"]
+    said = typed(*command, "--old-labels", "old.txt", "--new-labels", "new.txt").stdout
+    assert "labels new (2): spot, scrach\nlabels dropped (1): scratch\n" in said
+    assert "warning: 'scrach' is a new label, and the old label 'scratch' is dropped: if they are one" in said
 
 
 def test_old_labels_of_a_run_come_from_its_checkpoint() -> None:

@@ -44,10 +44,17 @@ def test_rows_go_where_their_labels_are() -> None:
         "fc.weight: [4, 3] -> [4, 3]",
         "fc.bias: [3] -> [3]",
         "labels kept: c, a",
-        "labels new (zero): d",
+        "labels new (new_rows: zero): d",
         "labels dropped: b",
         "3 tensors of net.pdparams -> out.pdparams, " + said.split()[-2] + " B",
     ]
+
+
+def test_a_misspelt_label_is_told() -> None:
+    Path("old.txt").write_text("scratch\ndent\nspot\n", encoding="utf-8")
+    Path("new.txt").write_text("scrach\ndent\nspot\n", encoding="utf-8")
+    said = typed("transplant", "net.pdparams", "out.pdparams", "--head", "fc", *LABELS).stdout
+    assert "labels dropped: scratch\nwarning: 'scrach' is a new label, and the old label 'scratch' is" in said
 
 
 def test_new_rows_are_the_mean_unless_told_otherwise() -> None:
@@ -131,6 +138,10 @@ PLAIN = ("net.pdparams", "out.pdparams", "--head", "fc")
         (["net.pdparams", "out.pdparams", "--head", "body", *LABELS], "3 old_labels do not fit the source's"),
         ([*PLAIN, *LABELS, "--rename-label", "a"], "expected: OLD=NEW"),
         ([*PLAIN, *LABELS, "--layout", "liner"], "Invalid value for '--layout'"),
+        (
+            [*PLAIN, *LABELS, "--new-rows", "init"],
+            "remedy:   in a script: WarmStartCallback('net.pdparams', head=HeadTransplant('fc', […], […]))",
+        ),
         (["net.pdparams", "out.pdparams", *LABELS], "Missing option '--head'"),
     ],
 )

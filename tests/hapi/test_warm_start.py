@@ -67,8 +67,29 @@ def test_a_grown_head_says_the_same_of_old_labels() -> None:
         # A wider matrix product may round its last bit otherwise.
         np.testing.assert_allclose(of_new[:, column], of_old[:, number], rtol=1e-6, atol=1e-7)
     assert report.transplanted == ("fc.weight", "fc.bias")
-    assert report.share_loaded == 1.0
     assert report.skipped == ()
+    assert (report.labels_kept, report.labels_new) == (("dog", "bird", "cat"), ("fox", "owl"))
+    assert report.warnings == ()
+    # Rows of new labels come from nowhere: two columns of eight weights and a bias.
+    elements = sum(tensor.size for tensor in arrays(new).values())
+    assert report.share_loaded == (elements - 2 * 9) / elements
+
+
+def test_a_misspelt_label_is_told_before_its_row_is_missed() -> None:
+    new, head = trained(3, seed=1), HeadTransplant("fc", OLD, ["bird", "catt", "dog"])
+    report = warm_start(new, arrays(trained(3)), description="old", head=head)
+    assert (report.labels_new, report.labels_dropped) == (("catt",), ("cat",))
+    (warning,) = report.warnings
+    assert "'catt' is a new label, and the old label 'cat' is dropped" in warning
+    assert f"warning: {warning}" in report.to_text()
+
+
+def test_rows_of_new_labels_do_not_count_as_loaded() -> None:
+    network, old = paddle.nn.Linear(8, 10), arrays(paddle.nn.Linear(8, 3))
+    head = HeadTransplant("", ["a", "b", "c"], list("abcdefghij"))
+    with pytest.raises(CoverageError, match=r"only 30\.0%"):
+        warm_start(network, old, description="old", head=head)
+    assert warm_start(network, old, description="old", head=head, min_loaded=0.3).share_loaded == 0.3
 
 
 def test_a_dropped_head_does_not() -> None:
@@ -78,6 +99,10 @@ def test_a_dropped_head_does_not() -> None:
     assert all(reason.startswith("shape differs: (") for _, reason in report.skipped)
     assert not np.allclose(outputs(new)[:, NEW.index("cat")], outputs(old)[:, OLD.index("cat")], atol=1e-3)
     assert 0.5 < report.share_loaded < 1.0
+    (warning,) = report.warnings
+    assert 'head=HeadTransplant("fc", old_labels=[…], new_labels=[…])' in warning
+    meant = warm_start(trained(5, seed=1), arrays(old), description="old", exclude=["^fc[.]"])
+    assert meant.warnings == ()
 
 
 @pytest.mark.parametrize("new_rows", ["init", "zero", "mean"])
@@ -297,4 +322,4 @@ def test_weights_that_broke_down_are_loaded_and_said_so(dtype: str) -> None:
     assert "not finite" not in good.to_text()
     tensors["fc.bias"] = paddle.full([2], float("nan"), dtype)
     broken = warm_start(trained(2), {n: t.numpy() for n, t in tensors.items()}, description="d")
-    assert "not finite, NaN or infinity: fc.bias" in broken.to_text()
+    assert broken.warnings == ("not finite, NaN or infinity: fc.bias",)

@@ -37,7 +37,7 @@ def test_equal_names_are_loaded_and_the_rest_is_accounted_for() -> None:
     assert plan.loads == (Load("a", "a", None),)
     assert plan.skips == (
         Skip("new", MISSING_IN_SOURCE),
-        Skip("b", SHAPE_DIFFERS, "(2, 3) in the source, (9,) here"),
+        Skip("b", SHAPE_DIFFERS, "(2, 3) in the source, (9,) here", ((2, 3), (9,))),
     )
     assert plan.unused == ("b", "old")
 

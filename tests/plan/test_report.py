@@ -18,9 +18,12 @@ REPORT = RestoreReport(
     source="resnet50.pdparams",
     loaded=("conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight", "layer10.0.conv1.weight"),
     transplanted=("fc.weight", "fc.bias"),
+    labels_kept=("dent", "scratch"),
+    labels_new=("spot",),
     skipped=(("layer2.0.conv1.weight", "shape differs"), ("neck.weight", "missing in the source")),
     unused=("old.weight",),
     share_loaded=0.9996,
+    warnings=("layer2.0 begins anew",),
     notes=("4 tensors converted to float32",),
 )
 
@@ -44,8 +47,24 @@ def test_the_table_is_grouped_by_layer_and_says_why() -> None:
         "not loaded, shape differs (1): layer2.0.conv1.weight",
         "not loaded, missing in the source (1): neck.weight",
         "transplanted by label (2): fc.weight, fc.bias",
+        "labels kept (2): dent, scratch",
+        "labels new (1): spot",
         "in the source, unused (1): old.weight",
+        "warning: layer2.0 begins anew",
         "note: 4 tensors converted to float32",
+    ]
+
+
+def test_without_the_table_it_is_a_line_where_all_is_well() -> None:
+    blocks = tuple(f"layer{i}.conv{k}.weight" for i in range(4) for k in range(9))
+    report = RestoreReport("warm", source="x", loaded=blocks, share_loaded=1.0)
+    assert len(report.to_text().splitlines()) > 36
+    assert report.to_text(layers=False) == (
+        "warm start from x: 36 tensors loaded, 0 transplanted, 0 not, of 36; 100.0% of parameters"
+    )
+    assert REPORT.to_text(layers=False).splitlines() == [
+        REPORT.to_text().splitlines()[0],
+        *REPORT.to_text().splitlines()[11:],
     ]
 
 
@@ -88,12 +107,16 @@ def test_a_cold_start_says_so_and_a_resume_says_what_the_optimizer_kept() -> Non
         source=st.none() | st.text(max_size=5),
         loaded=names,
         transplanted=names,
+        labels_kept=names,
+        labels_new=names,
+        labels_dropped=names,
         skipped=reasons,
         unused=names,
         share_loaded=st.floats(0, 1),
         resumed_from=st.none() | st.text(max_size=5),
         optimizer_restored=names,
         optimizer_reset=reasons,
+        warnings=names,
         notes=names,
     )
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paddle_warm_callbacks.plan.transplant.head import HeadTransplant
 from paddle_warm_callbacks.plan.transplant.layouts import LAYOUTS, HeadLayout, HeadTensor
+from paddle_warm_callbacks.plan.transplant.moves import LabelMoves, label_moves
 from paddle_warm_callbacks.plan.transplant.rows import RowMap, head_tensors, resized, row_map
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "HeadLayout",
     "HeadTensor",
     "HeadTransplant",
+    "LabelMoves",
     "RowMap",
     "head_tensors",
+    "label_moves",
     "resized",
     "row_map",
 ]
