@@ -139,8 +139,8 @@ def _advice(
         )
     wrong_shape = [name for name, reason in report.skipped if reason.startswith("shape")]
     if wrong_shape and head is None:
-        layers = ", ".join(sorted({name.rpartition(".")[0] for name in wrong_shape})[:3])
-        yield f"{layers} has another shape: if it is the head, move its rows by label with --head and --new-labels"
+        layer = wrong_shape[0].rpartition(".")[0]
+        yield f"if {layer} is a head: --head {layer} --old-labels FILE --new-labels FILE shows which labels it keeps"
     if enough and not report.skipped:
         yield "everything has its place: WarmStartCallback takes it with the same arguments"
     elif enough:

@@ -60,7 +60,7 @@ def test_it_says_what_a_warm_start_then_does(caplog: pytest.LogCaptureFixture) -
     assert shown["enough"]
     said = typed(*command).stdout
     assert said.startswith("warm start from two.pdparams: 2 tensors loaded, 0 transplanted, 2 not, of 4")
-    assert "next: fc has another shape: if it is the head, move its rows by label with --head" in said
+    assert "next: if fc is a head: --head fc --old-labels FILE --new-labels FILE shows which labels" in said
 
 
 def test_a_head_by_label(tmp_path: Path) -> None:
