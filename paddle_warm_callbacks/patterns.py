@@ -55,12 +55,22 @@ def select(patterns: Sequence[str], names: Iterable[str], where: str) -> tuple[s
     return tuple(name for name in listed if name in chosen)
 
 
-def matches_nothing(pattern: str, names: Sequence[str], where: str) -> PatternError:
-    """Build the error for a pattern that is found in none of ``names``."""
+HOW_TO_PRINT = "for name in network.state_dict(): print(name)"
+
+
+def matches_nothing(
+    pattern: str, names: Sequence[str], where: str, *, how_to_see: str = f"see the names: {HOW_TO_PRINT}"
+) -> PatternError:
+    """Build the error for a pattern that is found in none of ``names``.
+
+    Args:
+        pattern: A regular expression.
+        names: What it could have been found in.
+        where: The argument.
+        how_to_see: How a user can see all of ``names``; told where none of them is near.
+    """
     near = near_misses(pattern, names)
-    remedy = (
-        "did you mean " + " or ".join(map(repr, near)) + "?" if near else "print the names of your network"
-    )
+    remedy = "did you mean " + " or ".join(map(repr, near)) + "?" if near else how_to_see
     tops = list(dict.fromkeys(name.split(".")[0] for name in names))
     shown = ", ".join(tops[:12]) + (", ..." if len(tops) > 12 else "")
     return PatternError(

@@ -23,6 +23,7 @@ def test_each_pattern_must_find_something() -> None:
     assert failure.value.received == "'neck'"
     assert failure.value.where == "StagedUnfreeze"
     assert "backbone, head" in failure.value.expected
+    assert failure.value.remedy == "see the names: for name in network.state_dict(): print(name)"
 
 
 @pytest.mark.parametrize(

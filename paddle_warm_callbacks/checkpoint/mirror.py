@@ -12,10 +12,10 @@ from typing import Any
 from paddle_warm_callbacks.checkpoint import durable, names
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, FileEntry, Manifest
+from paddle_warm_callbacks.checkpoint.pointers import LATEST
 from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
-from paddle_warm_callbacks.checkpoint.store.pointers import LATEST
 from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened, require_bucket
 from paddle_warm_callbacks.errors import CheckpointWriteError, SourceError
 

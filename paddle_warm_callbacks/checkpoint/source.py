@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paddle_warm_callbacks.arguments import require_choice
-from paddle_warm_callbacks.checkpoint import cache, inference_model, mirror
+from paddle_warm_callbacks.checkpoint import cache, inference_model, mirror, nearby
 from paddle_warm_callbacks.checkpoint.digests import digest_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
@@ -119,6 +119,34 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
     return Source(description, arrays, digest=digest_of_file(path)[1], generated_names=generated)
 
 
+def require_local(source: str | os.PathLike[str], *, checkpoint: bool = False) -> bool:
+    """Check, without reading anything, that a path leads to what :func:`open_source` could open.
+
+    Args:
+        source: A path or URL.
+        checkpoint: Whether it must be one for :func:`open_checkpoint`, and no file of weights alone.
+
+    Returns:
+        False where it is a URL or a reference to a registry, which is not asked about.
+
+    Raises:
+        SourceError: There is nothing of the kind, or the run has no checkpoint yet.
+    """
+    text = os.fspath(source)
+    if is_url(text):
+        return False
+    path = Path(text).expanduser()
+    if not (path / MANIFEST).is_file():
+        run_dir = _run_directory(path)
+        if run_dir is None:
+            if checkpoint:
+                raise _no_checkpoint_there(text)
+            _find_file(text)
+        elif not CheckpointStore(run_dir).list():
+            raise _no_checkpoint_yet(run_dir)
+    return True
+
+
 def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") -> Checkpoint:
     """Return the checkpoint at a path or URL: its own directory, or a run directory's ``which``; never None.
 
@@ -134,14 +162,25 @@ def open_checkpoint(source: str | os.PathLike[str], *, which: str = "latest") ->
     text = os.fspath(source)
     checkpoint = open_reference(text)[1] if text.startswith(SCHEME) else _find_checkpoint(text, which)
     if checkpoint is None:
-        raise SourceError(
-            "there is no checkpoint",
-            where=str(source),
-            received=_seen(Path(source)) if not is_url(str(source)) else "neither a manifest nor checkpoints",
-            expected=f"a directory with {MANIFEST}, or a run directory with {CHECKPOINTS}/",
-            remedy="check the path; give weights alone as source=, not as resume_from=",
-        )
+        raise _no_checkpoint_there(text)
     return checkpoint
+
+
+def _no_checkpoint_there(text: str) -> SourceError:
+    path = Path(text).expanduser()
+    if is_url(text):
+        received, remedy = "neither a manifest nor checkpoints", "check the URL"
+    elif path.is_file():
+        received, remedy = "a file", "give weights alone as source=, not as resume_from="
+    else:
+        received, remedy = nearby.seen(path), nearby.advice(path)
+    return SourceError(
+        "there is no checkpoint",
+        where=text,
+        received=received,
+        expected=f"a directory with {MANIFEST}, or a run directory with {CHECKPOINTS}/",
+        remedy=remedy,
+    )
 
 
 def _find_checkpoint(text: str, which: str) -> Checkpoint | None:
@@ -150,20 +189,29 @@ def _find_checkpoint(text: str, which: str) -> Checkpoint | None:
     path = Path(text).expanduser()
     if (path / MANIFEST).is_file():
         return Checkpoint(path)
-    run_dir = path.parent if path.name == CHECKPOINTS and path.is_dir() else path
-    if not (run_dir / CHECKPOINTS).is_dir():
+    run_dir = _run_directory(path)
+    if run_dir is None:
         return None
     store = CheckpointStore(run_dir)
     checkpoint = store.best() if which == "best" else store.latest_verified()
     if checkpoint is None:
-        raise SourceError(
-            "the run directory has no checkpoint yet",
-            where=str(run_dir),
-            received=f"an empty {CHECKPOINTS}/",
-            expected="a committed checkpoint",
-            remedy="name another run, or the checkpoint itself",
-        )
+        raise _no_checkpoint_yet(run_dir)
     return checkpoint
+
+
+def _run_directory(path: Path) -> Path | None:
+    run_dir = path.parent if path.name == CHECKPOINTS and path.is_dir() else path
+    return run_dir if (run_dir / CHECKPOINTS).is_dir() else None
+
+
+def _no_checkpoint_yet(run_dir: Path) -> SourceError:
+    return SourceError(
+        "the run directory has no checkpoint yet",
+        where=str(run_dir),
+        received=f"an empty {CHECKPOINTS}/",
+        expected="a committed checkpoint",
+        remedy="name another run, or the checkpoint itself",
+    )
 
 
 def _find_remote(url: str, which: str) -> Checkpoint | None:
@@ -222,11 +270,11 @@ def _find_file(text: str) -> Path:
             _refuse_other_kinds(candidate)
             return candidate
     raise SourceError(
-        "the source is not there",
+        "the directory is no source of weights" if path.is_dir() else "the source is not there",
         where=text,
-        received=_seen(path),
+        received=nearby.seen(path),
         expected="one of: " + ", ".join([*map(str, tried), f"{path}/{MANIFEST}", f"{path}/{CHECKPOINTS}/"]),
-        remedy="check the path; relative ones begin at " + str(Path.cwd()),
+        remedy=nearby.advice(path),
     )
 
 
@@ -241,18 +289,6 @@ def _refuse_other_kinds(path: Path) -> None:
             f"a {path.suffix} file is no source of weights by name", where=str(path), received=path.name,
             expected="a .pdparams or .safetensors file", remedy=f"give {instead}",
         )  # fmt: skip
-
-
-def _seen(path: Path) -> str:
-    """Say what is at a path, or how far the path leads."""
-    if path.is_dir():
-        inside = sorted(entry.name for entry in path.iterdir())
-        shown = ", ".join(inside[:8]) + (", ..." if len(inside) > 8 else "")
-        return f"a directory with {shown}" if inside else "an empty directory"
-    if path.exists():
-        return "a file"
-    there = next(parent for parent in path.resolve().parents if parent.exists())
-    return f"nothing; {there} is there"
 
 
 def _of_layer(source: Any) -> Source:

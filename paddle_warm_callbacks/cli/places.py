@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from paddle_warm_callbacks.checkpoint import names
+from paddle_warm_callbacks.checkpoint import names, nearby
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
@@ -14,6 +15,7 @@ from paddle_warm_callbacks.cli.place import LocalFiles, Place, unreachable
 from paddle_warm_callbacks.errors import SourceError
 from paddle_warm_callbacks.secrets import cause
 
+_MOST_SHOWN = 8
 OF_DAMAGED = (
     "next: a resume passes damaged ones over; take them from a mirror or backup, or delete their directories"
 )
@@ -61,9 +63,9 @@ def _find_local(given: str) -> tuple[Sequence[Place], bool]:
         return [Place(path.name, str(path), files, str(path))], False
     inside = path if path.name == CHECKPOINTS else path / CHECKPOINTS
     if not inside.is_dir():
-        raise _nothing_there(
-            given, "a directory" if path.is_dir() else "a file" if path.exists() else "nothing"
-        )
+        asked = Path(given).expanduser()
+        instead = "of a single file, ask `paddle-warm doctor`" if path.is_file() else nearby.advice(asked)
+        raise _nothing_there(given, nearby.seen(asked), instead)
     listed = names.in_order(entry.name for entry in inside.iterdir())
     return [Place(name, str(inside / name), files, str(inside / name)) for name in listed], True
 
@@ -82,18 +84,32 @@ def _find_remote(url: str) -> tuple[Sequence[Place], bool]:
     except Exception as error:
         raise unreachable(url, error) from cause(error)
     if not listed:
-        raise _nothing_there(url, "neither a manifest nor checkpoints")
+        raise _nothing_there(
+            url, _seen_remote(files, root), "check the URL, or name a run or a checkpoint in it"
+        )
     return [
         Place(name, f"{run}/{CHECKPOINTS}/{name}", files, f"{run_root}/{CHECKPOINTS}/{name}")
         for name in listed
     ], True
 
 
-def _nothing_there(given: str, seen: str) -> SourceError:
+def _seen_remote(files: Any, root: str) -> str:
+    try:
+        names_there = sorted(
+            str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=False)
+        )
+    # Every storage library raises its own; most have no directories that could be empty.
+    except Exception:
+        names_there = []
+    more = ", …" if len(names_there) > _MOST_SHOWN else ""
+    return f"{', '.join(names_there[:_MOST_SHOWN])}{more}" if names_there else "nothing"
+
+
+def _nothing_there(given: str, seen: str, remedy: str) -> SourceError:
     return SourceError(
         "there is neither a checkpoint nor a run",
         where=given,
         received=seen,
         expected=f"a directory with {MANIFEST}, or a run directory with {CHECKPOINTS}/",
-        remedy="check the path; of a single .pdparams, .pdopt or .safetensors file, ask `paddle-warm doctor`",
+        remedy=remedy,
     )

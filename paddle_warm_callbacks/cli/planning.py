@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from paddle_warm_callbacks.checkpoint.names import in_order
+from paddle_warm_callbacks.checkpoint.source import require_local
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.cli.options import open_network
 from paddle_warm_callbacks.cli.output import print_json, print_table, say
+from paddle_warm_callbacks.errors import SourceError
 from paddle_warm_callbacks.plan.lr import LRGroups, effective_lr, stage_factor
 from paddle_warm_callbacks.progress import Progress
 
 if TYPE_CHECKING:
     from paddle_warm_callbacks.config.building import Setup
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a run may start from.
+
+    Attributes:
+        text: In words.
+        passes: Whether, with nothing there, the next is taken.
+        error: What ``fit`` would end with if it came to this; None: nothing is known to be wrong.
+    """
+
+    text: str
+    passes: bool = False
+    error: SourceError | None = None
 
 
 @click.command()
@@ -30,28 +48,47 @@ if TYPE_CHECKING:
     "--steps-per-epoch", type=click.IntRange(min=1), help="Show the learning rates epoch by epoch too."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
 def plan(
-    config: str, overrides: tuple[str, ...], network: str | None, steps_per_epoch: int | None, as_json: bool
+    context: click.Context,
+    config: str,
+    overrides: tuple[str, ...],
+    network: str | None,
+    steps_per_epoch: int | None,
+    as_json: bool,
 ) -> None:
     """Show what a configuration comes to: the start, the stages, the learning rates.
 
     CONFIG is a YAML file of from_config; OVERRIDES are key=value. The configuration is checked as for training, and
     the network built, but nothing is loaded, trained or written.
+
+    Exit code 1: what the run would start from is not there.
     """
     # Imports Paddle.
     from paddle_warm_callbacks.config.building import from_config
 
     setup = from_config(config, overrides, network=None if network is None else open_network(network))
     sizes = _sizes(setup.network)
-    record: dict[str, Any] = {"config": setup.plain, "start": _starts(setup), "stages": _stages(setup, sizes)}
+    starts = _starts(setup)
+    # What comes before may have nothing to resume, and is no fault.
+    first = next(start for start in starts if not start.passes)
+    record: dict[str, Any] = {
+        "config": setup.plain,
+        "start": [start.text for start in starts],
+        "start_problem": first.error and str(first.error),
+        "stages": _stages(setup, sizes),
+    }
     if steps_per_epoch is not None:
         record["epochs"] = _epochs(setup, sizes, steps_per_epoch)
     if as_json:
         print_json(record)
-        return
-    _print(setup, record, sizes)
-    if steps_per_epoch is None:
-        say("\n--steps-per-epoch N shows the learning rates epoch by epoch")
+    else:
+        _print(setup, record, starts, sizes)
+        if steps_per_epoch is None:
+            say("\n--steps-per-epoch N shows the learning rates epoch by epoch")
+        if first.error is not None:
+            say(f"\nthe run would not start:\n{first.error}")
+    context.exit(0 if first.error is None else 1)
 
 
 def _sizes(network: Any) -> dict[str, int]:
@@ -62,35 +99,50 @@ def _sizes(network: Any) -> dict[str, int]:
     return trainable_sizes(network)
 
 
-def _starts(setup: Setup) -> list[str]:
+def _starts(setup: Setup) -> list[_Start]:
     """Return in order what the run would start from, as far as can be told without opening it."""
+    # Imports Paddle.
+    from paddle_warm_callbacks.hapi.pretrained import PREFIX, is_cached
+
     training, model = setup.config.training, setup.config.model
     found = []
     if training.resume_from in ("latest", "best"):
-        found.append(
-            f"resume from the {training.resume_from} of {training.run_dir}, {_present(str(training.run_dir))}"
-        )
+        which = f"the {training.resume_from} of {training.run_dir}"
+        found.append(_run_start(f"resume from {which}", str(training.run_dir)))
     elif training.resume_from is not None:
-        found.append(f"resume from {training.resume_from}")
+        found.append(_given_start(f"resume from {training.resume_from}", training.resume_from, of_run=True))
     if model.checkpoint is not None:
-        found.append(f"warm, from {model.checkpoint}")
+        found.append(_given_start(f"warm, from {model.checkpoint}", model.checkpoint))
     elif model.pretrained:
-        found.append(f"warm, from paddle.vision's pretrained {model.arch}")
+        text = f"warm, from paddle.vision's pretrained {model.arch}"
+        try:
+            cached = is_cached(f"{PREFIX}{model.arch}")
+        except SourceError as error:
+            found.append(_Start(text, error=error))
+        else:
+            found.append(_Start(text if cached else f"{text}, which is downloaded first"))
     else:
-        found.append("cold")
+        found.append(_Start("cold"))
     return found
 
 
-def _present(run_dir: str) -> str:
+def _run_start(text: str, run_dir: str) -> _Start:
     if is_url(run_dir):
-        return "if it has a checkpoint"
-    inside = Path(run_dir) / CHECKPOINTS
+        return _Start(f"{text}, if it has a checkpoint", passes=True)
+    inside = Path(run_dir).expanduser() / CHECKPOINTS
     names = in_order(entry.name for entry in inside.iterdir()) if inside.is_dir() else []
-    return (
-        f"which has {len(names)} checkpoint{'s' if len(names) != 1 else ''}"
-        if names
-        else "which has none yet"
-    )
+    if not names:
+        return _Start(f"{text}, which has none yet", passes=True)
+    return _Start(f"{text}, which has {len(names)} checkpoint{'s' if len(names) != 1 else ''}")
+
+
+def _given_start(text: str, given: str, *, of_run: bool = False) -> _Start:
+    try:
+        if require_local(given, checkpoint=of_run):
+            return _Start(text)
+    except SourceError as error:
+        return _Start(text, error=error)
+    return _Start(f"{text}, which was not looked for")
 
 
 def _rates(setup: Setup, sizes: Mapping[str, int]) -> dict[str, float]:
@@ -165,11 +217,14 @@ def _scheduled(setup: Setup) -> Iterator[float]:
     return scheduled_rates(setup.optimizer)
 
 
-def _print(setup: Setup, record: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+def _print(
+    setup: Setup, record: Mapping[str, Any], starts: Sequence[_Start], sizes: Mapping[str, int]
+) -> None:
     training = setup.config.training
-    say(f"run:   {training.run_dir}" + (f", {training.epochs} epochs" if training.epochs else ""))
-    for number, start in enumerate(record["start"], 1):
-        say(f"start: {number}. {start}")
+    unset = "training.epochs is not set: the script must say how many"
+    say(f"run:   {training.run_dir}, " + (f"{training.epochs} epochs" if training.epochs else unset))
+    for number, start in enumerate(starts, 1):
+        say(f"start: {number}. {start.text}" + (" -- NOT THERE" if start.error is not None else ""))
     say(f"with:  {', '.join(type(callback).__name__ for callback in setup.callbacks)}")
     if not sizes:
         say("no network: --network module:function shows what each stage trains of it")

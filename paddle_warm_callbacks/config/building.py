@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
 from paddle_warm_callbacks.checkpoint.registry.references import ROOT_OPTION, SCHEME
 from paddle_warm_callbacks.config.checks import require_consistent
 from paddle_warm_callbacks.config.loading import Given, Loaded, load
-from paddle_warm_callbacks.config.origin import Origin
+from paddle_warm_callbacks.config.naming import require_names
+from paddle_warm_callbacks.config.origin import Origin, located
 from paddle_warm_callbacks.config.policies import retention_policy, save_policy
 from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
 from paddle_warm_callbacks.config.schema import Config, HeadConfig, MirrorConfig, UnfreezeConfig
-from paddle_warm_callbacks.errors import InvalidArgumentError, PatternError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
 from paddle_warm_callbacks.hapi.pretrained import PREFIX
@@ -76,6 +75,7 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
         SourceError: The YAML file, or one of labels, is not there.
         InvalidArgumentError: A key that does not exist, with the nearest that does; a wrong type; a value out of its
             bounds; settings that contradict each other. The error says in which line.
+        PatternError: Of a network that is built or given: a pattern finds none of its names, or the head is not there.
     """
     loaded = load(Config, config, overrides)
     values, origin = loaded.values, loaded.origin
@@ -87,6 +87,8 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
         seed_all(training.seed)
     if network is None:
         network = _network(values, head, origin)
+    if network is not None:
+        require_names(values, network, head, origin)
     optimizer = _optimizer(values, network, origin)
     stages, groups = _stages(values.unfreeze, network, origin)
     plain = {**loaded.plain, "training": {**loaded.plain["training"], "run_dir": training.run_dir}}
@@ -112,7 +114,7 @@ def _run_name(loaded: Loaded[Config]) -> str:
 
 def _start(config: Config, head: HeadTransplant | None, origin: Origin) -> WarmStartCallback:
     model, training, warm = config.model, config.training, config.warm_start
-    with _located(origin, "training, warm_start"):
+    with located(origin, "training, warm_start"):
         return WarmStartCallback(
             _source(config),
             pretrained=f"{PREFIX}{model.arch}" if model.pretrained else None,
@@ -147,7 +149,7 @@ def _head(head: HeadConfig, origin: Origin) -> HeadTransplant:
 
     old = None if head.old_labels is None else labels(head.old_labels, "head.old_labels")
     new = labels(head.new_labels, "head.new_labels")
-    with _located(origin, "head"):
+    with located(origin, "head"):
         return HeadTransplant(
             head.key,
             old,
@@ -166,7 +168,7 @@ def _network(config: Config, head: HeadTransplant | None, origin: Origin) -> Any
     classes = model.num_classes
     if classes is None and head is not None and head.layout in ("linear", "conv"):
         classes = len(head.new_labels)
-    with _located(origin, "model"):
+    with located(origin, "model"):
         return build_network(model.arch, classes, model.arguments)
 
 
@@ -174,7 +176,7 @@ def _optimizer(config: Config, network: Any, origin: Origin) -> Any:
     given = config.optimizer
     if given is None:
         return None
-    with _located(origin, "optimizer"):
+    with located(origin, "optimizer"):
         rate: Any = given.learning_rate
         if given.schedule is not None:
             rate = build_schedule(given.schedule.name, rate, given.schedule.arguments)
@@ -196,7 +198,7 @@ def _stages(
         return [], {}
     stages = []
     for number, stage in enumerate(unfreeze.stages or ()):
-        with _located(origin, f"unfreeze.stages[{number}]"):
+        with located(origin, f"unfreeze.stages[{number}]"):
             stages.append(
                 Stage(
                     stage.from_epoch,
@@ -209,16 +211,16 @@ def _stages(
             )
     made = FineTune(stages, {})
     if unfreeze.from_depth is not None:
-        with _located(origin, "unfreeze.from_depth"):
+        with located(origin, "unfreeze.from_depth"):
             made = FineTune(stages_from_depth(network, **vars(unfreeze.from_depth)), {})
     if unfreeze.fine_tune is not None:
-        with _located(origin, "unfreeze.fine_tune"):
+        with located(origin, "unfreeze.fine_tune"):
             made = fine_tune(network, **vars(unfreeze.fine_tune))
     return made.stages, made.groups
 
 
 def _unfreeze(unfreeze: UnfreezeConfig, stages: Sequence[Stage], origin: Origin) -> StagedUnfreeze:
-    with _located(origin, "unfreeze"):
+    with located(origin, "unfreeze"):
         return StagedUnfreeze(
             stages,
             restore_best_between_stages=unfreeze.restore_best_between_stages,
@@ -228,7 +230,7 @@ def _unfreeze(unfreeze: UnfreezeConfig, stages: Sequence[Stage], origin: Origin)
 
 
 def _scaling(config: Config, groups: Mapping[str, float], origin: Origin) -> ScalerSettings:
-    with _located(origin, "lr"):
+    with located(origin, "lr"):
         if config.lr is None:  # fine_tune alone: its groups, at the optimizer's own rate
             return ScalerSettings(groups=tuple(groups.items()))
         own = groups or config.lr.groups
@@ -236,7 +238,7 @@ def _scaling(config: Config, groups: Mapping[str, float], origin: Origin) -> Sca
 
 
 def _scaler(config: Config, scaling: ScalerSettings, origin: Origin) -> WarmLRScaler:
-    with _located(origin, "lr"):
+    with located(origin, "lr"):
         return WarmLRScaler(
             scaling.factor,
             warmup_steps=scaling.warmup_steps,
@@ -252,7 +254,7 @@ def _checkpoints(
     assert checkpoints is not None
     assert config.training.run_dir is not None
     labels = {} if head is None else {"labels": list(head.new_labels)}
-    with _located(origin, "checkpoints"):
+    with located(origin, "checkpoints"):
         return PeriodicCheckpoint(
             config.training.run_dir,
             save=save_policy(checkpoints.save),
@@ -266,7 +268,7 @@ def _checkpoints(
 
 
 def _mirror(mirror: MirrorConfig, origin: Origin) -> Mirror:
-    with _located(origin, "mirror"):
+    with located(origin, "mirror"):
         return Mirror(
             mirror.url,
             keep=None if mirror.keep is None else retention_policy(mirror.keep),
@@ -277,7 +279,7 @@ def _mirror(mirror: MirrorConfig, origin: Origin) -> Mirror:
 def _visualdl(config: Config, plain: dict[str, Any], origin: Origin) -> WarmVisualDL:
     visualdl = config.visualdl
     assert visualdl is not None
-    with _located(origin, "visualdl"):
+    with located(origin, "visualdl"):
         return WarmVisualDL(
             visualdl.log_dir or str(Path(str(config.training.run_dir)) / "vdl"),
             log_freq=visualdl.log_freq,
@@ -285,20 +287,3 @@ def _visualdl(config: Config, plain: dict[str, Any], origin: Origin) -> WarmVisu
             gradient_norm=visualdl.gradient_norm,
             hparams=plain["visualdl"]["hparams"],
         )
-
-
-@contextmanager
-def _located(origin: Origin, key: str) -> Iterator[None]:
-    """Say of an argument that is refused where in the configuration it was written."""
-    try:
-        yield
-    except InvalidArgumentError as error:
-        is_key = bool(error.where) and error.where.startswith(key)
-        kind = PatternError if isinstance(error, PatternError) else InvalidArgumentError
-        raise kind(
-            error.what,
-            where=origin.where(error.where) if is_key else f"{origin.where(key)} ({error.where})",
-            received=error.received,
-            expected=error.expected,
-            remedy=error.remedy,
-        ) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from paddle_warm_callbacks.config.structure import parts_of
+from paddle_warm_callbacks.errors import InvalidArgumentError, PatternError
 from paddle_warm_callbacks.plan.config_changes import flattened
 
 
@@ -50,6 +52,23 @@ class Origin:
         beginnings = [parts[:end] for end in range(1, len(parts) + 1)]
         written = next((self.environment[part] for part in beginnings if part in self.environment), None)
         return text if written is None else f"what {written} gives"
+
+
+@contextmanager
+def located(origin: Origin, key: str) -> Iterator[None]:
+    """Say of an argument that is refused where in the configuration it was written."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        is_key = bool(error.where) and error.where.startswith(key)
+        kind = PatternError if isinstance(error, PatternError) else InvalidArgumentError
+        raise kind(
+            error.what,
+            where=origin.where(error.where) if is_key else f"{origin.where(key)} ({error.where})",
+            received=error.received,
+            expected=error.expected,
+            remedy=error.remedy,
+        ) from error
 
 
 def lines_of(root: yaml.Node) -> dict[tuple[str, ...], int]:

@@ -22,7 +22,7 @@ import numpy as np
 import paddle
 from paddle.hapi.callbacks import CallbackList
 
-from paddle_warm_callbacks.errors import UnsupportedFitError
+from paddle_warm_callbacks.errors import InvalidArgumentError, UnsupportedFitError
 from paddle_warm_callbacks.hapi import gate, parallel, rng
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
@@ -116,7 +116,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.stopping = False
         self._stop_asked = False
         self.train_loader = fit_locals["train_loader"]
-        self.epochs = int(fit_locals["epochs"])
+        self.epochs = _epochs(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
         self.iters_before = 0
         self._metric_names: list[str] = model._metrics_name()
@@ -157,6 +157,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
 
         Raises:
             UnsupportedFitError: Static graph mode, or a ``Model.fit`` unlike those the gate knows.
+            InvalidArgumentError: ``fit`` was given no number of epochs.
         """
         found = _calling_fit()
         if found is None:
@@ -535,6 +536,18 @@ def _calling_fit() -> tuple[Any, Any, dict[str, Any]] | None:
             return cbks, frame.f_locals["self"], frame.f_locals
         frame = frame.f_back
     return None
+
+
+def _epochs(given: Any) -> int:
+    if given is None:  # as a configuration has it that does not say
+        raise InvalidArgumentError(
+            "fit is to train for no number of epochs",
+            where="Model.fit(epochs=)",
+            received="None",
+            expected="the total number of epochs",
+            remedy="fit(epochs=30); where it comes from a configuration, set it there: training: {epochs: 30}",
+        )
+    return int(given)
 
 
 def _refuse_unknown_fit() -> None:

@@ -205,7 +205,8 @@ def _renamed(names: tuple[str, ...], rename: Mapping[str, str]) -> dict[str, str
     for pattern, replacement in rename.items():
         compile_patterns(pattern, "rename=")
         if not any(re.search(pattern, name) for name in current.values()):
-            raise matches_nothing(pattern, tuple(current.values()), "rename=")
+            see = "`paddle-warm doctor` shows the names in a file; renames before this one have changed some"
+            raise matches_nothing(pattern, tuple(current.values()), "rename=", how_to_see=see)
         try:
             current = {old: re.sub(pattern, replacement, name) for old, name in current.items()}
         except (re.error, IndexError) as failure:

@@ -37,13 +37,16 @@ GOOD = [
 ]  # fmt: skip
 BROKEN = [
     ("ls nowhere", 2, "there is neither a checkpoint nor a run"),
+    ("ls rnu", 2, "did you mean run?"),
+    ("ls log", 2, "is another one the run_dir of PeriodicCheckpoint?"),
     ("ls broken", 1, "damaged: the manifest's bytes are not what was written"),
+    ("ls .", 1, "empty             0  none yet"),
     ("show empty", 2, "the run has no checkpoint yet"),
     ("verify broken", 1, "DAMAGED"),
     ("diff run nowhere.pdparams", 2, "the source is not there"),
     ("match net.pdparams", 2, "into which network? Give --arch, or --network module:function"),
     ("match net.pdparams --network nets:mak", 2, "nets has: model, make"),
-    (f"{TRANSPLANT} --head fd", 2, "did you mean 'fc.weight'"),
+    (f"{TRANSPLANT} --head fd", 2, "did you mean HeadTransplant('fc', …)"),
     ("export hostile.pdparams out.pdparams", 2, "posix.system"),
     ("average net.pdparams other.pdparams -o out.pdparams", 2, "`paddle-warm diff` shows all that differs"),
     ("prune run --keep-latest 1 --keep-best bcc", 2, "no checkpoint of the run has such a metric"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
+from paddle_warm_callbacks.plan.retention import KeepBest, KeepLatest
 from tests.checkpoint.samples import contents
 from tests.cli.typed import flip_a_bit, lines_of, make_mirror, make_run, typed, typed_json
 
@@ -48,6 +49,7 @@ def test_json_says_the_same_in_numbers(run: Path) -> None:
         "size": manifest.size,
         "verified": None,
         "problems": [],
+        "best_by": None,
     }
     assert (last["epoch_completed"], last["step_in_epoch"], last["metrics"]) == (False, 5, {})
 
@@ -94,7 +96,10 @@ def test_without_verify_no_file_but_the_manifests_is_opened(
     monkeypatch.setattr(builtins, "open", noting)
     monkeypatch.setattr(io, "open", noting)
     typed("ls", run)
-    assert set(opened) == {"manifest.json"}
+    assert set(opened) == {
+        "manifest.json",
+        "best.json",
+    }  # the second is a small pointer, and says the ranking
     typed("ls", run, "--verify")
     assert "model.pdopt" in opened
 
@@ -120,6 +125,36 @@ def test_a_run_without_a_checkpoint_yet(tmp_path: Path) -> None:
 def test_what_is_being_written_is_not_listed(run: Path) -> None:
     (run / "checkpoints" / ".staging-step-00000009-x").mkdir()
     assert [row["name"] for row in typed_json("ls", run)] == NAMES
+
+
+def test_the_best_is_marked_where_the_run_ranks(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", keep=KeepLatest(9) | KeepBest("acc"))
+    head, *rows = lines_of(typed("ls", run))
+    assert head[-1] == "best"
+    assert [row[-2:] == ["by", "acc"] for row in rows] == [True, False, False]
+    assert [row["best_by"] for row in typed_json("ls", run)] == ["acc", None, None]
+    assert [row["best_by"] for row in typed_json("ls", run / "checkpoints")] == ["acc", None, None]
+
+
+def test_a_directory_of_runs_lists_them_with_the_newest_of_each(tmp_path: Path) -> None:
+    make_run(tmp_path / "b")
+    make_run(tmp_path / "a")
+    (tmp_path / "c" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    head, *rows = lines_of(typed("ls", tmp_path))
+    assert head == ["run", "checkpoints", "newest", "epochs", "step", "metrics", "size", "age"]
+    assert [row[:3] for row in rows] == [
+        [str(tmp_path / "a"), "3", NAMES[-1]],
+        [str(tmp_path / "b"), "3", NAMES[-1]],
+        [str(tmp_path / "c"), "0", "none"],
+    ]
+    first, _, last = typed_json("ls", tmp_path)
+    assert (first["checkpoints"], first["newest"]["global_step"]) == (3, 5)
+    assert (last["checkpoints"], last["newest"]) == (0, None)
+    said = typed("ls", tmp_path, "--verify", exit_code=2).stderr
+    assert f"which run is to be verified? Name one: {tmp_path / 'a'}" in said
+    flip_a_bit(tmp_path / "a" / "checkpoints" / NAMES[-1] / "manifest.json")
+    assert typed_json("ls", tmp_path, exit_code=1)[0]["newest"]["problems"]
 
 
 @pytest.mark.parametrize("where", ["nothing", "a directory", "a URL"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import paddle
 import pytest
+from paddle.utils import download
 
 from paddle_warm_callbacks import from_config
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -22,6 +23,11 @@ optimizer: {name: Momentum, learning_rate: 0.5, schedule: {name: CosineAnnealing
 lr: {factor: 0.5, warmup_steps: 2, groups: {body: 0.25}}
 unfreeze: {stages: [{from_epoch: 0, trainable: fc}, {from_epoch: 1, trainable: ".*", lr_factor: 0.5, rewarm_steps: 3}]}
 """
+WRONG = """unfreeze:
+  stages:
+    - {from_epoch: 0, trainable: fc}
+    - {from_epoch: 1, trainable: bdy}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +38,13 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "from tests.callbacks.runs import model\nthree = lambda: model(3).network\n", encoding="utf-8"
     )
     Path("config.yaml").write_text(CONFIG, encoding="utf-8")
+    Path("wrong.yaml").write_text(WRONG, encoding="utf-8")
     yield
     sys.modules.pop("nets_of_plan", None)
 
 
 NETWORK = ("--network", "nets_of_plan:three")
+PLAIN = ("unfreeze=null", "lr=null")
 
 
 def test_the_stages_with_what_they_train_and_at_which_rate() -> None:
@@ -99,20 +107,59 @@ def test_without_a_network_the_factors_alone_are_shown() -> None:
     assert rows[-1] == ["0", "0", "x", "0.25", "x", "0.25"]
 
 
-def test_what_it_starts_from_is_in_order_of_precedence() -> None:
+def test_what_it_starts_from_is_in_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "WEIGHTS_HOME", "cache")
     store = CheckpointStore("runs/a")
     store.commit(contents(1))
     overrides = ["model.arch=resnet18", "model.pretrained=true", "unfreeze=null", "lr=null"]
     assert typed_json("plan", "config.yaml", *overrides)["start"] == [
         "resume from the latest of runs/a, which has 1 checkpoint",
-        "warm, from paddle.vision's pretrained resnet18",
+        "warm, from paddle.vision's pretrained resnet18, which is downloaded first",
     ]
-    given = typed_json(
-        "plan", "config.yaml", *overrides, "model.checkpoint=old.pdparams", "training.resume_from=x"
-    )
-    assert given["start"] == ["resume from x", "warm, from old.pdparams"]
+    Path("cache").mkdir()
+    Path("cache/resnet18.pdparams").touch()
+    assert typed_json("plan", "config.yaml", *overrides)["start"][1].endswith("pretrained resnet18")
+    given = ("model.checkpoint=s3://old/x.pdparams", "training.resume_from=runs/a")
+    assert typed_json("plan", "config.yaml", *overrides, *given)["start"] == [
+        "resume from runs/a",
+        "warm, from s3://old/x.pdparams, which was not looked for",
+    ]
     none = typed_json("plan", "config.yaml", *NETWORK, "training.resume_from=null")
     assert none["start"] == ["cold"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says", "exit_code"),
+    [
+        (["model.checkpoint=old.pdparam"], "start: 2. warm, from old.pdparam -- NOT THERE", 1),
+        (["model.checkpoint=old.pdparam"], "remedy:   did you mean old.pdparams?", 1),
+        (["model.checkpoint=runs/empty"], "the run directory has no checkpoint yet", 1),
+        (["training.resume_from=runs/aa"], "remedy:   did you mean runs/a?", 1),
+        (["training.resume_from=old.pdparams"], "give weights alone as source=, not as resume_from=", 1),
+        (["model.arch=densenet121", "model.pretrained=true", *PLAIN], "which is downloaded first", 0),
+        (["model.arch=alexnt", "model.pretrained=true", *PLAIN], "did you mean alexnet?", 2),
+        # Controls: there, or not come to.
+        (["model.checkpoint=old.pdparams"], "start: 2. warm, from old.pdparams\n", 0),
+        (["training.run_dir=runs/a", "model.checkpoint=gone"], "start: 2. warm, from gone -- NOT THERE", 0),
+    ],
+)
+def test_what_is_not_there_is_told_before_training(
+    overrides: list[str], says: str, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "WEIGHTS_HOME", "cache")
+    CheckpointStore("runs/a").commit(contents(1))
+    Path("runs/empty/checkpoints").mkdir(parents=True)
+    Path("old.pdparams").touch()
+    network = () if any(override.startswith("model.arch") for override in overrides) else NETWORK
+    ran = typed("plan", "config.yaml", "training.run_dir=runs/new", *overrides, *network, exit_code=exit_code)
+    assert says in ran.output
+    assert ("the run would not start:" in ran.output) == (exit_code == 1)
+
+
+def test_an_unset_number_of_epochs_is_said() -> None:
+    unset = "runs/a, training.epochs is not set: the script must say how many"
+    assert unset in typed("plan", "config.yaml", "training.epochs=null", *NETWORK).stdout
+    assert "training.epochs is not set" not in typed("plan", "config.yaml", *NETWORK).stdout
 
 
 @pytest.mark.parametrize(
@@ -121,7 +168,11 @@ def test_what_it_starts_from_is_in_order_of_precedence() -> None:
         (["gone.yaml"], "the configuration cannot be read"),
         (["config.yaml", "lr.factr=1", *NETWORK], "did you mean lr.factor=…?"),
         (["config.yaml"], "from_config(…, network=…)"),
-        (["config.yaml", *NETWORK, "unfreeze.stages[0].trainable=fd"], "a pattern matches nothing"),
+        (
+            ["config.yaml", *NETWORK, "unfreeze.stages[0].trainable=fd"],
+            "by the override 'unfreeze.stages[0].tr",
+        ),
+        (["wrong.yaml", *NETWORK], "unfreeze.stages[1].trainable in wrong.yaml, line 4"),
         (["config.yaml", *NETWORK, "lr.groups={fd: 1}"], "a pattern matches nothing"),
         (["config.yaml", *NETWORK, "--steps-per-epoch", "0"], "Invalid value for '--steps-per-epoch'"),
         (["config.yaml", "--network", "nets_of_plan:four"], "nets_of_plan has: model, three"),

@@ -132,7 +132,7 @@ PLAIN = ("net.pdparams", "out.pdparams", "--head", "fc")
             "there is something by that name already",
         ),
         (["gone.pdparams", "out.pdparams", "--head", "fc", *LABELS], "the source is not there"),
-        (["net.pdparams", "out.pdparams", "--head", "cf", *LABELS], "did you mean 'fc.weight'"),
+        (["net.pdparams", "out.pdparams", "--head", "cf", *LABELS], "did you mean HeadTransplant('fc', …)"),
         ([*PLAIN, "--new-labels", "new.txt"], "expected: a file with the labels the source"),
         ([*PLAIN, "--old-labels", "gone.txt", "--new-labels", "new.txt"], "gone.txt: No such file"),
         (["net.pdparams", "out.pdparams", "--head", "body", *LABELS], "3 old_labels do not fit the source's"),

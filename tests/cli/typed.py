@@ -15,6 +15,7 @@ from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.pdparams import write_pdparams
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.cli.main import main
+from paddle_warm_callbacks.plan.retention import RetentionPolicy
 from tests.checkpoint.samples import contents
 
 
@@ -33,12 +34,14 @@ def typed_json(*arguments: str | Path, exit_code: int = 0) -> Any:
     return json.loads(typed(*arguments, "--json", exit_code=exit_code).stdout)
 
 
-def make_run(path: Path) -> Path:
+def make_run(path: Path, keep: RetentionPolicy | None = None) -> Path:
     """Make a run of three checkpoints: after epochs 1 and 2, the first the better one, and at step 5 within epoch 2."""
     store = CheckpointStore(path)
     store.commit(contents(2, epoch=1, metrics={"acc": 0.9}))
     store.commit(contents(4, epoch=2, metrics={"acc": 0.5}))
     store.commit(contents(5))
+    if keep is not None:
+        store.retain(keep)
     return path
 
 

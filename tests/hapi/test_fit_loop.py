@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 import pytest
 
-from paddle_warm_callbacks.errors import UnsupportedFitError
+from paddle_warm_callbacks.errors import InvalidArgumentError, UnsupportedFitError
 from paddle_warm_callbacks.hapi import fit_loop, gate
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.progress import Progress
@@ -248,6 +248,12 @@ def test_four_fits_in_four_threads_do_not_meet() -> None:
     for start, callback in zip(starts, callbacks):
         assert [event for event, *_ in callback.events].count("step") == 3 * STEPS - start.global_step
         assert callback.events[-1] == ("closed", 3, 0, 3 * STEPS)
+
+
+def test_no_number_of_epochs_is_told_with_the_setting_that_is_missing() -> None:
+    with pytest.raises(InvalidArgumentError, match="no number of epochs") as caught:
+        linear_model().fit(Points(), batch_size=4, epochs=None, callbacks=[StartAt()], verbose=0)
+    assert "training: {epochs: 30}" in caught.value.remedy
 
 
 def test_static_mode_is_refused() -> None:

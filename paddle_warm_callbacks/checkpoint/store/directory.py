@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paddle_warm_callbacks.arguments import require_choice
-from paddle_warm_callbacks.checkpoint import durable, names, shards, staging, urls
+from paddle_warm_callbacks.checkpoint import durable, names, pointers, shards, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS as CHECKPOINTS
-from paddle_warm_callbacks.checkpoint.store import pointers
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.records import Records
 from paddle_warm_callbacks.checkpoint.store.undecided import Undecided

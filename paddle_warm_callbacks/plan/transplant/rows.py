@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from paddle_warm_callbacks.errors import InvalidArgumentError
-from paddle_warm_callbacks.patterns import matches_nothing
+from paddle_warm_callbacks.errors import InvalidArgumentError, PatternError
+from paddle_warm_callbacks.patterns import HOW_TO_PRINT
 from paddle_warm_callbacks.plan.transplant.head import HeadTransplant
-from paddle_warm_callbacks.plan.transplant.layouts import HeadTensor
+from paddle_warm_callbacks.plan.transplant.layouts import LAYOUTS, HeadLayout, HeadTensor
 from paddle_warm_callbacks.plan.transplant.rules import Rows
+
+_MOST_KEYS = 3
+_MOST_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,8 @@ def head_tensors(transplant: HeadTransplant, names: Iterable[str]) -> tuple[str,
     """
     listed = tuple(names)
     prefix = f"{transplant.key}." if transplant.key else ""
-    for kind in transplant.head_layout.tensors:
-        if kind.required and not any(_is(kind, prefix, name) for name in listed):
-            where = f"HeadTransplant({transplant.key!r}, layout={transplant.layout!r})"
-            raise matches_nothing(re.escape(prefix) + kind.pattern, listed, where)
+    if not _fits(transplant.head_layout, prefix, listed):
+        raise _no_head(transplant, listed)
     return tuple(
         name for name in listed if any(_is(kind, prefix, name) for kind in transplant.head_layout.tensors)
     )
@@ -115,6 +117,45 @@ def resized(transplant: HeadTransplant, name: str, source_shape: Sequence[int]) 
     shape = list(source_shape)
     shape[kind.axis] += slots * (len(transplant.new_labels) - len(old_labels))
     return tuple(shape)
+
+
+def _fits(layout: HeadLayout, prefix: str, names: Sequence[str]) -> bool:
+    """Return whether there is at least one of each tensor that every head of the layout has."""
+    return all(any(_is(kind, prefix, name) for name in names) for kind in layout.tensors if kind.required)
+
+
+def _no_head(transplant: HeadTransplant, names: Sequence[str]) -> PatternError:
+    key, layout = transplant.key, transplant.layout
+    # Of layers that are alike by their names, the last ones are more likely to be a head; and a norm never is.
+    keys = dict.fromkeys(name[: dot.start()] for name in reversed(names) for dot in re.finditer(r"\.", name))
+    fitting = [
+        other
+        for other in keys
+        if f"{other}._mean" not in names and _fits(transplant.head_layout, f"{other}.", names)
+    ]
+    near = difflib.get_close_matches(key, fitting, n=_MOST_KEYS) or fitting[:_MOST_KEYS]
+    layouts = [name for name, other in LAYOUTS.items() if _fits(other, f"{key}." if key else "", names)]
+    if near:
+        remedy = f"did you mean {' or '.join(f'HeadTransplant({other!r}, …)' for other in near)}?"
+    elif layouts:
+        remedy = f"what is there looks like layout={' or layout='.join(map(repr, layouts[:_MOST_KEYS]))}"
+    else:
+        remedy = f"see the names: {HOW_TO_PRINT}"
+    needed = [kind.pattern for kind in transplant.head_layout.tensors if kind.required]
+    return PatternError(
+        "the network has no such head",
+        where=f"HeadTransplant({key!r}, layout={layout!r})",
+        received=_beneath(key, names),
+        expected=f"under {key!r}: {' and '.join(needed)} (regular expressions)",
+        remedy=remedy,
+    )
+
+
+def _beneath(key: str, names: Sequence[str]) -> str:
+    found = [name for name in names if name == key or name.startswith(f"{key}.")]
+    if not found:
+        return f"no tensor whose name begins with {key!r}"
+    return ", ".join(found[:_MOST_NAMES]) + (", …" if len(found) > _MOST_NAMES else "")
 
 
 def _kind(transplant: HeadTransplant, name: str) -> HeadTensor:

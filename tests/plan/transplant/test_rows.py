@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,8 +37,31 @@ def test_a_head_that_is_not_there_is_told_what_is() -> None:
     head = HeadTransplant("head", ["a"], ["a"], layout="ppyoloe")
     with pytest.raises(PatternError) as failure:
         head_tensors(head, ["backbone.conv.weight", "yolo_head.pred_cls.0.weight"])
-    assert "yolo_head.pred_cls" in failure.value.remedy
+    assert failure.value.remedy == "did you mean HeadTransplant('yolo_head', …)?"
     assert "ppyoloe" in failure.value.where
+
+
+NAMES = ("conv.weight", "bn.weight", "bn.bias", "bn._mean", "bn._variance", "fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize(
+    ("key", "layout", "names", "remedy"),
+    [
+        # Every key that is offered works, and the last layer comes first, where none is spelt alike.
+        ("head", "linear", NAMES, "did you mean HeadTransplant('fc', …) or HeadTransplant('conv', …)?"),
+        ("fcc", "linear", NAMES, "did you mean HeadTransplant('fc', …)?"),
+        ("head", "picodet", ("head.yolo_output.0.weight", "x.y"), "what is there looks like layout='yolov3'"),
+        ("head", "gfl", NAMES, "see the names: for name in network.state_dict(): print(name)"),
+    ],
+)
+def test_what_is_offered_instead_is_a_head(
+    key: str, layout: str, names: tuple[str, ...], remedy: str
+) -> None:
+    with pytest.raises(PatternError) as failure:
+        head_tensors(HeadTransplant(key, ["a"], ["a"], layout=layout), names)
+    assert remedy in failure.value.remedy
+    for offered in re.findall(r"HeadTransplant\('(.*?)'", failure.value.remedy):
+        assert head_tensors(HeadTransplant(offered, ["a"], ["a"], layout=layout), names)
 
 
 def test_the_network_itself_can_be_the_head() -> None:
