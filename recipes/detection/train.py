@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import logging
-import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import paddle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddle_warm_callbacks import (
-    CheckpointStore,
-    HeadTransplant,
-    InvalidArgumentError,
-    KeepBest,
-    KeepLatest,
-    PeriodicCheckpoint,
-    Stage,
-    StagedUnfreeze,
-    WarmLRScaler,
-    WarmStartCallback,
-    WarmVisualDL,
-)
-from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
+from paddle_warm_callbacks import HeadTransplant, InvalidArgumentError, Stage, StagedUnfreeze, WarmLRScaler
+from paddle_warm_callbacks.arguments import require_choice, require_number
 from paddle_warm_callbacks.checkpoint.source import open_source
+from paddle_warm_callbacks.hapi.building import seed_all
 from paddle_warm_callbacks.hapi.warm_start import warm_start
 from recipes.common import command_line
-from recipes.common.comparison import by_epoch, show
+from recipes.common.comparison import show
+from recipes.common.config import require_counts, require_together
 from recipes.common.old_labels import old_labels
+from recipes.common.runs import Runs, Start
 from recipes.detection.annotations import check_annotations
 from recipes.detection.coco_map import CocoMap
 from recipes.detection.detector import Detector, detector_file, require_ppdet
@@ -136,6 +125,7 @@ class Recipe:
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self.output = Path(config.output)
+        self.runs = Runs(self.output, config)
         self._check(config)
         require_ppdet()
         self.detector = detector_file(config.model.detector)
@@ -194,15 +184,14 @@ class Recipe:
                 old,
             )
             for tag in [*self._groups(self.labels, old)] or ["mAP"]:
-                columns[f"{title}, {tag}"] = by_epoch(self.output / "vdl" / name, f"eval/{tag}")
+                columns[f"{title}, {tag}"] = self.runs.curve(name, f"eval/{tag}")
         show("COCO mAP after each epoch", columns, TARGET)
         self._tell_the_end("new" if "warm" in parts else "cold", checkpoint, old)
 
     def fit(self, part: Part, old: list[str]) -> Path:
         """Train one of the runs, or what is left of it, and export it; return the exported weights."""
         config = self.config.train
-        for seed in (random.seed, np.random.seed, paddle.seed):
-            seed(part.seed)
+        seed_all(part.seed)
         network = Detector.build(self.detector, len(part.labels))
         train, to_train = self._loader(part.train, part.labels, training=True)
         val, to_evaluate = self._loader(part.val, part.labels, training=False)
@@ -211,12 +200,10 @@ class Recipe:
         optimizer = paddle.optimizer.AdamW(schedule, parameters=network.parameters(), weight_decay=0.01)
         metric = CocoMap(part.val, part.labels, self._groups(part.labels, old))
         model.prepare(optimizer, network.losses, metric)
-        run_dir = self.output / part.name
         head: HeadTransplant | None = None
         if part.transplant:
             head = head_transplant(network, old, part.labels, self.rename)
         callbacks = [
-            WarmStartCallback(part.source, run_dir=run_dir, resume_from="latest", head=head),
             DetectorProgress(),
             EpochNumber(),
             *(
@@ -227,18 +214,18 @@ class Recipe:
             *([StagedUnfreeze(STRATEGIES[config.unfreeze])] if part.staged else []),
             *([EmaWeights()] if config.ema else []),
             SampleDetections(metric, part.val, self._images(part.val), part.labels),
-            PeriodicCheckpoint(
-                run_dir,
-                keep=KeepLatest(1) | KeepBest("mAP"),
-                metadata={
-                    "labels": list(part.labels),
-                    "data": str(part.train),
-                    "config": asdict(self.config),
-                },
-            ),
-            WarmVisualDL(self.output / "vdl" / part.name, log_freq=5),
         ]
-        model.fit(train, val, epochs=part.epochs, verbose=1, callbacks=callbacks)
+        run_dir = self.runs.fit(
+            part.name,
+            model,
+            (train, val),
+            epochs=part.epochs,
+            labels=part.labels,
+            trained_on=part.train,
+            start=Start(part.source, head),
+            callbacks=callbacks,
+            best="mAP",
+        )
         data = Evaluated(part.val, self._images(part.val), self.config.data.size, config.batch_size)
         return export(run_dir, self.output / "export" / part.name, self.detector, part.labels, data)
 
@@ -254,20 +241,18 @@ class Recipe:
         return float(model.evaluate(val, verbose=0)["mAP_old"])
 
     def _tell_the_end(self, part: str, checkpoint: str | None, old: list[str]) -> None:
-        newest = CheckpointStore(str(self.output / part)).latest_verified()
-        assert newest is not None
         if checkpoint is not None and "mAP_old" in self._groups(self.labels, old):
-            (start,) = by_epoch(self.output / "vdl" / "new", "start/mAP_old")
+            (start,) = self.runs.curve("new", "start/mAP_old")
             print(
                 f"old classes: mAP {self.source_map(checkpoint, old):.4f} in the old model, "
                 f"{start:.4f} right after the transplant"
             )
         exported = self.output / "export" / part
-        print(f"checkpoint: {newest.path}")
+        print(f"checkpoint: {self.runs.newest(part).path}")
         print(
             f"PaddleDetection: tools/eval.py -c {exported}/model.yml -o weights={exported}/model_final.pdparams"
         )
-        print(f"logs:       visualdl --logdir {self.output / 'vdl'} --language en")
+        print(f"logs:       {self.runs.viewer}")
 
     def _groups(self, labels: Sequence[str], old: Sequence[str]) -> Mapping[str, list[str]]:
         """Return the classes that the old model knew and those that are new, where there are both."""
@@ -304,24 +289,16 @@ class Recipe:
 
     @staticmethod
     def _check(config: RecipeConfig) -> None:
-        if (config.data.train is None) != (config.data.val is None):
-            raise InvalidArgumentError(
-                "one annotation file is missing",
-                where="data.train, data.val",
-                received=f"data.train={config.data.train}, data.val={config.data.val}",
-                expected="both, or neither for the embedded plates",
-            )
+        require_together(
+            config,
+            "data.train",
+            "data.val",
+            what="one annotation file is missing",
+            expected="both, or neither for the embedded plates",
+        )
         require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
-        counts = {
-            "data.size": config.data.size,
-            "data.limit": config.data.limit,
-            "train.epochs": config.train.epochs,
-            "train.old_epochs": config.train.old_epochs,
-            "train.batch_size": config.train.batch_size,
-        }
-        for key, count in counts.items():
-            if count is not None:
-                require_int(count, key, at_least=1)
+        require_counts(config, "data.size", "data.limit")
+        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
         require_number(config.train.lr, "train.lr", above=0)
         require_number(config.train.warm_factor, "train.warm_factor", above=0)
 

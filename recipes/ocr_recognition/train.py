@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import paddle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddle_warm_callbacks import (
-    CheckpointStore,
     EveryNEpochs,
     EveryNSteps,
     HeadTransplant,
     InvalidArgumentError,
-    KeepBest,
-    KeepLatest,
-    PeriodicCheckpoint,
     Stage,
     StagedUnfreeze,
     WarmLRScaler,
-    WarmStartCallback,
-    WarmVisualDL,
 )
-from paddle_warm_callbacks.arguments import require_choice, require_int
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.hapi.building import seed_all
 from recipes.common import command_line
-from recipes.common.comparison import by_epoch, show
+from recipes.common.comparison import show
+from recipes.common.config import require_counts, require_together
+from recipes.common.runs import Runs, Start
 from recipes.ocr_recognition import export, recognisers
 from recipes.ocr_recognition.checkout import Checkout
 from recipes.ocr_recognition.dictionary import old_characters, read_dictionary
@@ -110,41 +105,30 @@ class Recipe:
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self.output = Path(config.output)
+        self.runs = Runs(self.output, config)
         data = config.data
-        given = [name for name in ("train", "val", "dictionary") if getattr(data, name) is not None]
-        if given and len(given) < 3:
-            raise InvalidArgumentError(
-                "your data is not complete",
-                where="data.train, data.val, data.dictionary",
-                received=f"only {' and '.join(given)}",
-                expected="all three, or none for the drawn lines",
-            )
+        require_together(
+            config,
+            "data.train",
+            "data.val",
+            "data.dictionary",
+            what="your data is not complete",
+            expected="all three, or none for the drawn lines",
+        )
         require_choice(config.model.arch, "model.arch", choices=tuple(recognisers.RECOGNISERS))
         require_choice(config.train.unfreeze, "train.unfreeze", choices=STRATEGIES)
-        if (config.model.checkout is None) != (config.model.config is None):
-            raise InvalidArgumentError(
-                "a checkout and a file of it belong together",
-                where="model.checkout, model.config",
-                received=f"model.checkout={config.model.checkout}, model.config={config.model.config}",
-                expected="the folder of PaddleOCR, and a YAML file of its configs/rec; or neither",
-            )
-        counts = {
-            "data.height": data.height,
-            "data.width": data.width,
-            "data.max_length": data.max_length,
-            "data.limit": data.limit,
-            "train.epochs": config.train.epochs,
-            "train.old_epochs": config.train.old_epochs,
-            "train.batch_size": config.train.batch_size,
-        }
-        for key, count in counts.items():
-            if count is not None:
-                require_int(count, key, at_least=1)
+        require_together(
+            config,
+            "model.checkout",
+            "model.config",
+            what="a checkout and a file of it belong together",
+            expected="the folder of PaddleOCR, and a YAML file of its configs/rec; or neither",
+        )
+        require_counts(config, "data.height", "data.width", "data.max_length", "data.limit")
+        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
         self.old_set: DataSet | None = None
-        if given:
-            assert data.train is not None
-            assert data.val is not None
-            assert data.dictionary is not None
+        given = data.train is not None
+        if data.train is not None and data.val is not None and data.dictionary is not None:
             self.new_set = DataSet(Path(data.train), Path(data.val), Path(data.dictionary))
             if config.checkpoint is None:
                 raise InvalidArgumentError(
@@ -196,8 +180,7 @@ class Recipe:
             arms["cold"] = "cold"
             self.fit("cold", self.new_set, self.characters, old, config.train.epochs)
         self.compare(arms, bool(old))
-        newest = CheckpointStore(str(self.output / "new")).latest_verified()
-        assert newest is not None
+        newest = self.runs.newest("new")
         network = self.recogniser(self.new_set, self.characters).network()
         name = config.model.arch if config.model.config is None else Path(config.model.config).stem
         export.write(newest, network, self.output / "inference", name, self.characters, self.size)
@@ -205,7 +188,7 @@ class Recipe:
         print(
             f"inference:  {self.output / 'inference'}  (model_dir of PaddleOCR's and PaddleX's TextRecognition)"
         )
-        print(f"logs:       visualdl --logdir {self.output / 'vdl'} --language en")
+        print(f"logs:       {self.runs.viewer}")
 
     def recogniser(self, data: DataSet, characters: list[str]) -> Packaged | Checkout:
         """Return the recogniser for a dictionary: the package's, or one of the user's checkout."""
@@ -232,8 +215,7 @@ class Recipe:
     ) -> None:
         """Train one of the runs, or what is left of it."""
         config = self.config
-        for seed in (random.seed, np.random.seed, paddle.seed):
-            seed(config.train.seed)
+        seed_all(config.train.seed)
         recogniser = self.recogniser(data, characters)
         train, val = (
             TextLines(
@@ -260,35 +242,25 @@ class Recipe:
         optimizer = paddle.optimizer.AdamW(rate, parameters=model.parameters(), weight_decay=1e-2)
         known = {place for place, character in enumerate(characters, 1) if character in old}
         model.prepare(optimizer, recogniser.loss(), LineAccuracy(() if part == "old" else known))
-        run_dir = str(self.output / part)
         head = None
         if by_character:
             head = HeadTransplant(recogniser.head, old, characters, layout=recogniser.layout, new_rows="zero")
-        model.fit(
-            train,
-            val,
+        # PaddleX writes its safetensors as torch would.
+        convert = "torch" if str(source).endswith(".safetensors") else None
+        self.runs.fit(
+            part,
+            model,
+            (train, val),
             epochs=epochs,
-            batch_size=config.train.batch_size,
-            verbose=1,
+            labels=characters,
+            trained_on=data.train,
+            start=Start(source, head, convert),
             callbacks=[
-                WarmStartCallback(
-                    source,
-                    run_dir=run_dir,
-                    resume_from="latest",
-                    head=head,
-                    # PaddleX writes its safetensors as torch would.
-                    convert="torch" if str(source).endswith(".safetensors") else None,
-                ),
                 *(self._warm(recogniser.head) if source is not None else []),
-                PeriodicCheckpoint(
-                    run_dir,
-                    save=EveryNEpochs(1) | EveryNSteps(SAVE_EVERY),
-                    keep=KeepLatest(1) | KeepBest("acc"),
-                    metadata={"labels": characters, "data": str(data.train), "config": asdict(config)},
-                ),
-                WarmVisualDL(str(self.output / "vdl" / part), log_freq=5),
                 FirstLook(val, self.output / part / "start.json", config.train.batch_size),
             ],
+            batch_size=config.train.batch_size,
+            save=EveryNEpochs(1) | EveryNSteps(SAVE_EVERY),
         )
 
     def _warm(self, head: str) -> list[Any]:
@@ -313,8 +285,8 @@ class Recipe:
         }
         for metric, lines in kinds.items() if old_known else [("acc", "all lines")]:
             columns = {
-                f"{arm}{' (1 - edit distance)' if what == 'edit' else ''}": by_epoch(
-                    self.output / "vdl" / part, f"eval/{metric.replace('acc', what)}"
+                f"{arm}{' (1 - edit distance)' if what == 'edit' else ''}": self.runs.curve(
+                    part, f"eval/{metric.replace('acc', what)}"
                 )
                 for what in ("acc", "edit")
                 for arm, part in arms.items()

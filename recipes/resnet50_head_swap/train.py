@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,24 +12,15 @@ import paddle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddle_warm_callbacks import (
-    CheckpointStore,
-    HeadTransplant,
-    InvalidArgumentError,
-    KeepBest,
-    KeepLatest,
-    PeriodicCheckpoint,
-    Stage,
-    StagedUnfreeze,
-    WarmLRScaler,
-    WarmStartCallback,
-    WarmVisualDL,
-)
-from paddle_warm_callbacks.arguments import require_choice, require_int
+from paddle_warm_callbacks import HeadTransplant, Stage, StagedUnfreeze, WarmLRScaler
+from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.hapi.building import seed_all
 from recipes.common import command_line
-from recipes.common.comparison import by_epoch, show
+from recipes.common.comparison import show
+from recipes.common.config import require_counts, require_together
 from recipes.common.image_folder import ImageFolder, class_names, write_digits
 from recipes.common.old_labels import old_labels
+from recipes.common.runs import Runs, Start
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # A new head alone may learn at the cold rate: nothing it knows can be lost yet.
@@ -125,31 +115,22 @@ class Recipe:
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
-        self.output = Path(config.output)
-        train, val = config.data.train, config.data.val
-        if (train is None) != (val is None):
-            raise InvalidArgumentError(
-                "one folder of images is missing",
-                where="data.train, data.val",
-                received=f"data.train={train}, data.val={val}",
-                expected="both, or neither for the embedded digits",
-            )
+        self.runs = Runs(Path(config.output), config)
+        require_together(
+            config,
+            "data.train",
+            "data.val",
+            what="one folder of images is missing",
+            expected="both, or neither for the embedded digits",
+        )
         require_choice(config.model.arch, "model.arch", choices=ARCHITECTURES)
         require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
-        counts = {
-            "data.size": config.data.size,
-            "data.limit": config.data.limit,
-            "data.old_classes": config.data.old_classes,
-            "train.epochs": config.train.epochs,
-            "train.old_epochs": config.train.old_epochs,
-            "train.batch_size": config.train.batch_size,
-        }
-        for key, count in counts.items():
-            if count is not None:
-                require_int(count, key, at_least=1)
+        require_counts(config, "data.size", "data.limit", "data.old_classes")
+        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
+        train, val = config.data.train, config.data.val
         limit: int | None
         if train is None or val is None:
-            self.folders, size, limit = write_digits(self.output / "digits"), DIGITS_SIZE, DIGITS_LIMIT
+            self.folders, size, limit = write_digits(self.runs.output / "digits"), DIGITS_SIZE, DIGITS_LIMIT
         else:
             self.folders, size, limit = (Path(train), Path(val)), IMAGENET_SIZE, None
         self.size = config.data.size or size
@@ -163,7 +144,7 @@ class Recipe:
             old = self.classes[: config.data.old_classes]
             print(f"\n== The old model: {len(old)} classes ({', '.join(old)}), from scratch")
             self.fit("old", old, config.train.old_epochs, old, [])
-            checkpoint = str(self.output / "old")
+            checkpoint = str(self.runs.output / "old")
         else:
             old = old_labels(checkpoint, config.old_labels) or []
         print(f"\n== The new model: {len(self.classes)} classes, warm from {checkpoint}")
@@ -172,18 +153,17 @@ class Recipe:
             StagedUnfreeze(STRATEGIES[config.train.unfreeze]),
         ]
         self.fit("new", self.classes, config.train.epochs, old, warm, source=checkpoint)
-        columns = {"warm": by_epoch(self.output / "vdl" / "new", "eval/acc")}
+        columns = {"warm": self.runs.curve("new", "eval/acc")}
         if old:
-            columns["warm, old classes"] = by_epoch(self.output / "vdl" / "new", "eval/old_acc")
+            columns["warm, old classes"] = self.runs.curve("new", "eval/old_acc")
         if config.compare_cold:
             print("\n== The same from a cold start, for comparison")
             self.fit("cold", self.classes, config.train.epochs, old, [])
-            columns["cold"] = by_epoch(self.output / "vdl" / "cold", "eval/acc")
+            columns["cold"] = self.runs.curve("cold", "eval/acc")
         show("accuracy after each epoch", columns, TARGET)
-        newest = CheckpointStore(str(self.output / "new")).latest_verified()
-        assert newest is not None
-        print(f"checkpoint: {newest.path}  (paddle.load, or paddle.Model.load('{newest.path}/model'))")
-        print(f"logs:       visualdl --logdir {self.output / 'vdl'} --language en")
+        newest = self.runs.newest("new").path
+        print(f"checkpoint: {newest}  (paddle.load, or paddle.Model.load('{newest}/model'))")
+        print(f"logs:       {self.runs.viewer}")
 
     def fit(
         self,
@@ -196,8 +176,7 @@ class Recipe:
     ) -> None:
         """Train one of the runs, or what is left of it."""
         config = self.config
-        for seed in (random.seed, np.random.seed, paddle.seed):
-            seed(config.train.seed)
+        seed_all(config.train.seed)
         network = getattr(paddle.vision.models, config.model.arch)(num_classes=len(classes))
         model = paddle.Model(network)
         optimizer = paddle.optimizer.AdamW(
@@ -206,30 +185,20 @@ class Recipe:
         known = [classes.index(name) for name in old if name in classes]
         metrics = [paddle.metric.Accuracy(), *([OldClassAccuracy(known)] if known else [])]
         model.prepare(optimizer, paddle.nn.CrossEntropyLoss(), metrics)
-        run_dir = str(self.output / part)
-        start = WarmStartCallback(
-            source, run_dir=run_dir, resume_from="latest", head=self._head(classes, old) if source else None
-        )
         train, val = (
             ImageFolder(folder, classes, self.size, limit=self.limit, augment=number == 0)
             for number, folder in enumerate(self.folders)
         )
-        model.fit(
-            train,
-            val,
+        self.runs.fit(
+            part,
+            model,
+            (train, val),
             epochs=epochs,
+            labels=classes,
+            trained_on=self.folders[0],
+            start=Start(source, self._head(classes, old) if source else None),
+            callbacks=more,
             batch_size=config.train.batch_size,
-            verbose=1,
-            callbacks=[
-                start,
-                *more,
-                PeriodicCheckpoint(
-                    run_dir,
-                    keep=KeepLatest(1) | KeepBest("acc"),
-                    metadata={"labels": classes, "data": str(self.folders[0]), "config": asdict(config)},
-                ),
-                WarmVisualDL(str(self.output / "vdl" / part), log_freq=5),
-            ],
         )
 
     def _head(self, classes: list[str], old: list[str]) -> HeadTransplant | None:

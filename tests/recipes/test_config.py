@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Optional
 
 import pytest
 from omegaconf import OmegaConf
 
 from paddle_warm_callbacks.errors import InvalidArgumentError
-from recipes.common.config import load_config
+from recipes.common.config import load_config, require_counts, require_together
 from recipes.resnet50_head_swap import train
 
 RECIPE = Path(train.__file__).with_name("config.yaml")
@@ -74,3 +75,21 @@ def test_the_keys_that_all_recipes_share_are_there() -> None:
     missing = object()
     for key in [*shared, "train.batch_size", "train.seed", "compare_cold"]:
         assert OmegaConf.select(config, key, default=missing) is not missing, key
+
+
+def test_a_count_below_one_is_named_and_one_that_is_not_given_is_right() -> None:
+    require_counts(Outer(), "train.epochs", "train.path")
+    with pytest.raises(InvalidArgumentError, match=r"(?s)train\.epochs.*received: 0.*at least 1"):
+        require_counts(Outer(train=Inner(epochs=0)), "train.epochs")
+
+
+def test_keys_that_belong_together_are_given_together_or_not_at_all() -> None:
+    def check(*paths: str | None) -> None:
+        first, second = (Inner(path=path) for path in paths)
+        config = {"first": first, "second": second}
+        require_together(SimpleNamespace(**config), "first.path", "second.path", what="half", expected="both")
+
+    check(None, None)
+    check("a", "b")
+    with pytest.raises(InvalidArgumentError, match=r"(?s)half.*first\.path=a, second\.path=None.*both"):
+        check("a", None)

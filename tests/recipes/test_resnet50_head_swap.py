@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +10,8 @@ import paddle
 import pytest
 from PIL import Image
 
-from paddle_warm_callbacks import CheckpointStore
 from recipes.resnet50_head_swap import train
+from tests.recipes.commands import Command, curve, newest
 
 SMALL = [
     "model.arch=resnet18",
@@ -26,59 +22,27 @@ SMALL = [
     "train.epochs=3",
     "compare_cold=false",
 ]
-DEADLINE = 100.0
+RECIPE = Command(train.__file__, deadline=100)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, train.__file__, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A shell starts what it runs in the background with Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def run(*arguments: str, timeout: float = DEADLINE) -> str:
-    with start(*arguments) as process:
-        printed, _ = process.communicate(timeout=timeout)
-    assert process.returncode == 0, printed
-    return printed
-
-
-def newest(run_dir: Path) -> dict[str, bytes]:
-    checkpoint = CheckpointStore(str(run_dir)).latest_verified()
-    assert checkpoint is not None
+def trained(run_dir: Path) -> dict[str, bytes]:
+    checkpoint = newest(run_dir)
     assert checkpoint.progress.epoch == 3
     return {name: array.tobytes() for name, array in checkpoint.read_model().items()}
-
-
-def curve(log_dir: Path, tag: str) -> list[tuple[int, float]]:
-    lines = (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(record["step"], record["value"]) for record in map(json.loads, lines) if record["tag"] == tag]
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, by: signal.Signals) -> None:
     control, stopped = tmp_path / "control", tmp_path / "stopped"
-    printed = run(*SMALL, f"output={control}")
+    printed = RECIPE.run(*SMALL, f"output={control}")
     assert "100 tensors loaded, 2 transplanted, 0 not, of 102; 100.0% of parameters" in printed
-    process, deadline = start(*SMALL, f"output={stopped}"), time.monotonic() + DEADLINE
-    with process:
-        while len(list((stopped / "new" / "checkpoints").glob("*/manifest.json"))) < 1:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(by)
-        said, _ = process.communicate(timeout=DEADLINE)
+    said = RECIPE.stopped(stopped / "new", by, *SMALL, f"output={stopped}")
     if by is signal.SIGINT:
         assert "the same command goes on" in said
-    assert process.returncode not in (0, None)
-    assert "resumed" in run(*SMALL, f"output={stopped}")
+    assert "resumed" in RECIPE.run(*SMALL, f"output={stopped}")
 
-    assert newest(stopped / "new") == newest(control / "new")
+    assert trained(stopped / "new") == trained(control / "new")
     for tag in ("train/loss", "eval/acc", "eval/old_acc", "stage/index"):
         assert curve(stopped / "vdl" / "new", tag) == curve(control / "vdl" / "new", tag), tag
     assert [stage for _, stage in curve(control / "vdl" / "new", "stage/index")] == [0, 1, 1, 2]
@@ -104,12 +68,11 @@ def test_an_imagenet_file_of_paddles_layout_loses_its_head_and_nothing_else(tmp_
 
     folders = photographs(tmp_path / "data")
     arguments = [f"output={tmp_path / 'run'}", f"checkpoint={tmp_path / 'resnet50.pdparams'}", *folders]
-    printed = run(*arguments, "data.size=32", "train.epochs=1", "compare_cold=false")
+    printed = RECIPE.run(*arguments, "data.size=32", "train.epochs=1", "compare_cold=false")
     assert "265 tensors loaded, 0 transplanted, 2 not, of 267; more than 99.9% of parameters" in printed
     assert "shape differs: (2048, 1000) in the source, (2048, 2) here (1): fc.weight" in printed
 
-    checkpoint = CheckpointStore(str(tmp_path / "run" / "new")).latest_verified()
-    assert checkpoint is not None
+    checkpoint = newest(tmp_path / "run" / "new")
     # One epoch of stage 0: only the head was trained, so the backbone is still the file's, its statistics too.
     for name, array in checkpoint.read_model().items():
         assert name.startswith("fc.") or array.tobytes() == given[name].tobytes(), name
@@ -119,11 +82,11 @@ def test_an_imagenet_file_of_paddles_layout_loses_its_head_and_nothing_else(tmp_
 def test_the_model_it_trained_is_warm_start_for_the_next_with_its_labels(tmp_path: Path) -> None:
     data = photographs(tmp_path / "data")
     small = [*data, "model.arch=resnet18", "data.size=32", "train.epochs=1", "compare_cold=false"]
-    run(*small, "data.old_classes=1", "train.old_epochs=1", f"output={tmp_path / 'first'}")
+    RECIPE.run(*small, "data.old_classes=1", "train.old_epochs=1", f"output={tmp_path / 'first'}")
     for part in ("train", "val"):
         (tmp_path / "data" / part / "bend").symlink_to(tmp_path / "data" / part / "dent")
     first = str(tmp_path / "first" / "new")
-    printed = run(*small, f"checkpoint={first}", f"output={tmp_path / 'second'}")
+    printed = RECIPE.run(*small, f"checkpoint={first}", f"output={tmp_path / 'second'}")
     assert "transplanted by label (2): fc.weight, fc.bias" in printed
     assert "warm, old classes" in printed
 
@@ -141,17 +104,13 @@ def test_the_model_it_trained_is_warm_start_for_the_next_with_its_labels(tmp_pat
     ],
 )
 def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:
-    with start(*arguments, f"output={tmp_path}") as process:
-        printed, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 1
-    assert said in printed
-    assert "Traceback" not in printed
+    assert said in RECIPE.refused(*arguments, f"output={tmp_path}")
 
 
 @pytest.mark.recipes
 @pytest.mark.timeout(1800)
 def test_the_default_ends_with_a_warm_start_ahead_of_the_cold_one(tmp_path: Path) -> None:
-    run(f"output={tmp_path}", timeout=1700)
+    RECIPE.run(f"output={tmp_path}", timeout=1700)
     warm, cold = (dict(curve(tmp_path / "vdl" / part, "eval/acc")) for part in ("new", "cold"))
     assert len(warm) == len(cold) == 5
     assert max(warm.values()) > max(cold.values())

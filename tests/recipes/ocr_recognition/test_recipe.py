@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +15,18 @@ pytest.importorskip("paddlex", reason="needs the ocr extra")
 
 from safetensors.numpy import save_file
 
-from paddle_warm_callbacks import CheckpointStore
 from recipes.ocr_recognition import train
 from recipes.ocr_recognition.dictionary import read_dictionary
 from recipes.ocr_recognition.reading import LineAccuracy, decode
 from recipes.ocr_recognition.recognisers import RECOGNISERS, Packaged
 from recipes.ocr_recognition.rendering import KNOWN, DataSet, Lines, write_text_lines
 from recipes.ocr_recognition.text_lines import TextLines
+from tests.recipes.commands import Command, curve, newest
 
 pytestmark = [pytest.mark.recipes, pytest.mark.timeout(600)]
 
-DEADLINE = 250.0
+RECIPE = Command(train.__file__, deadline=250)
 SIZE = (48, 48)
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, train.__file__, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def run(*arguments: str, timeout: float = DEADLINE) -> str:
-    with start(*arguments) as process:
-        printed, _ = process.communicate(timeout=timeout)
-    assert process.returncode == 0, printed
-    return printed
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +56,7 @@ def official(folder: Path) -> tuple[Any, list[str]]:
 
 
 def trained(run_dir: Path) -> dict[str, Any]:
-    checkpoint = CheckpointStore(str(run_dir)).latest_verified()
-    assert checkpoint is not None
-    return dict(checkpoint.read_model())
+    return dict(newest(run_dir).read_model())
 
 
 @pytest.mark.parametrize("layout", ["bare", "distilled", "safetensors"])
@@ -101,7 +80,7 @@ def test_a_file_of_the_official_layout_fills_all_of_the_backbone(
             saved = {**teacher, **{f"Student.{name}": tensor for name, tensor in saved.items()}}
         paddle.save(saved, str(file))
 
-    printed = run(*small(lines), *arguments, f"checkpoint={file}")
+    printed = RECIPE.run(*small(lines), *arguments, f"checkpoint={file}")
     count = len(given)
     assert f"{count - 2} tensors loaded, 2 transplanted, 0 not, of {count}; 100.0% of parameters" in printed
     # One epoch of stage 0: only the head's last layer was trained, so all else is still the file's, to the bit.
@@ -115,7 +94,7 @@ def test_the_columns_of_old_characters_are_where_the_new_dictionary_has_them(
     network, arguments = official(tmp_path)
     paddle.save(network.state_dict(), str(tmp_path / "official.pdparams"))
     # A rate so small that a step changes nothing that a comparison of floats could see.
-    run(*small(lines, "train.lr=1e-12"), *arguments, f"checkpoint={tmp_path / 'official.pdparams'}")
+    RECIPE.run(*small(lines, "train.lr=1e-12"), *arguments, f"checkpoint={tmp_path / 'official.pdparams'}")
     before, after = network.head.fc2.weight.numpy(), trained(tmp_path / "run" / "new")["head.fc2.weight"]
     old, new = read_dictionary(tmp_path / "old.txt"), read_dictionary(lines.dictionary)
     assert np.allclose(after[:, 0], before[:, 0], atol=1e-6)
@@ -134,7 +113,7 @@ def test_right_after_the_transplant_old_lines_are_read_as_the_old_model_reads_th
     assert known == 1.0
     paddle.save(network.state_dict(), str(tmp_path / "old.pdparams"))
     assert read_dictionary(new.dictionary)[:6] != read_dictionary(old.dictionary)
-    run(
+    RECIPE.run(
         *(f"data.train={old.val}", f"data.val={old.val}", f"data.dictionary={new.dictionary}"),
         *(f"checkpoint={tmp_path / 'old.pdparams'}", f"old_labels={old.dictionary}"),
         *("data.width=48", "data.max_length=3", "train.epochs=1", f"output={tmp_path / 'run'}"),
@@ -172,29 +151,16 @@ def by_heart(samples: TextLines) -> tuple[Any, float]:
     return network, exact
 
 
-def curve(log_dir: Path, tag: str) -> list[tuple[int, float]]:
-    records = map(json.loads, (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [(record["step"], record["value"]) for record in records if record["tag"] == tag]
-
-
 def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, lines: DataSet) -> None:
     network, (labels, _) = official(tmp_path)
     paddle.save(network.state_dict(), str(tmp_path / "official.pdparams"))
     arguments = [*small(lines, "train.epochs=3"), labels, f"checkpoint={tmp_path / 'official.pdparams'}"]
     control, stopped = tmp_path / "control", tmp_path / "stopped"
-    said = run(*arguments, f"output={control}")
+    said = RECIPE.run(*arguments, f"output={control}")
     assert "stage 0: 2 tensors" in said
     assert "stage 1: 151 tensors" in said
-    with start(*arguments, f"output={stopped}") as process:
-        deadline = time.monotonic() + DEADLINE
-        while not list((stopped / "new" / "checkpoints").glob("*/manifest.json")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert "resumed" in run(*arguments, f"output={stopped}")
+    RECIPE.stopped(stopped / "new", signal.SIGKILL, *arguments, f"output={stopped}")
+    assert "resumed" in RECIPE.run(*arguments, f"output={stopped}")
 
     ends = [trained(folder / "new") for folder in (control, stopped)]
     assert {name: a.tobytes() for name, a in ends[0].items()} == {
@@ -210,7 +176,7 @@ def test_what_it_exports_reads_in_paddlex_as_it_does_here(
 ) -> None:
     network, arguments = official(tmp_path)
     paddle.save(network.state_dict(), str(tmp_path / "official.pdparams"))
-    run(*small(lines), *arguments, f"checkpoint={tmp_path / 'official.pdparams'}")
+    RECIPE.run(*small(lines), *arguments, f"checkpoint={tmp_path / 'official.pdparams'}")
     characters = read_dictionary(lines.dictionary)
     ours = Packaged("PP-OCRv6_tiny_rec", len(characters)).network()
     ours.set_state_dict({name: paddle.to_tensor(a) for name, a in trained(tmp_path / "run" / "new").items()})
@@ -261,7 +227,7 @@ def test_the_other_recognisers_learn_a_line_by_heart(arch: str) -> None:
     ("arguments", "said"),
     [
         (["train.epoch=3"], "did you mean train.epochs=…?"),
-        (["data.train=here"], "only train"),
+        (["data.train=here"], "data.train=here, data.val=None, data.dictionary=None"),
         (["data.train=a", "data.val=b", "data.dictionary=c"], "no old model to start from"),
         (
             ["data.train=a", "data.val=b", "data.dictionary=c", "checkpoint=d"],
@@ -275,18 +241,14 @@ def test_the_other_recognisers_learn_a_line_by_heart(arch: str) -> None:
     ],
 )
 def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:
-    with start(*arguments, f"output={tmp_path}") as process:
-        printed, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 1
-    assert said in printed
-    assert "Traceback" not in printed
+    assert said in RECIPE.refused(*arguments, f"output={tmp_path}")
 
 
 @pytest.mark.timeout(3600)
 def test_the_default_keeps_the_old_characters_and_is_ahead_of_what_it_is_compared_with(
     tmp_path: Path,
 ) -> None:
-    run(f"output={tmp_path}", timeout=3500)
+    RECIPE.run(f"output={tmp_path}", timeout=3500)
     at_start = {
         part: json.loads((tmp_path / part / "start.json").read_text()) for part in ("new", "dropped", "cold")
     }
