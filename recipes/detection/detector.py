@@ -12,10 +12,11 @@ from typing import Any
 import paddle
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, WarmCallbacksError
+from recipes.detection.two_stage import as_lists, is_two_stage, let_numbers_be_joined
 
 OWN = Path(__file__).with_name("detectors")
 # What networks of the suite read of a batch; the rest of it is for the readers themselves.
-_READ = ("image", "im_id", "im_shape", "scale_factor", "gt_bbox", "gt_class", "pad_gt_mask")
+_READ = ("image", "im_id", "im_shape", "scale_factor", "gt_bbox", "gt_class", "is_crowd", "pad_gt_mask")
 
 
 def require_ppdet() -> None:
@@ -100,6 +101,9 @@ class Detector(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
             self.add_sublayer(name, part)
         assert not network.parameters(include_sublayers=False), "ppdet keeps parameters in parts"
         self._ppdet = (network,)  # in a tuple Paddle does not take it for a part, which would be there twice
+        self._two_stage = is_two_stage(network)
+        if self._two_stage:
+            let_numbers_be_joined()
         self.epoch = 0
         self.inputs: dict[bool, tuple[str, ...]] = {}
 
@@ -133,6 +137,8 @@ class Detector(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
         # Assigners of ppdet compare with int64 only, and its readers make int32.
         if "gt_class" in batch:
             batch["gt_class"] = batch["gt_class"].astype("int64")
+            if self._two_stage:
+                batch = as_lists(batch)
         found = network(batch)
         if self.training:
             return [found["loss"].reshape([])]

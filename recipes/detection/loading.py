@@ -53,7 +53,10 @@ def loader(
     dataset.set_transform(Compose(resized(settings["sample_transforms"], size), num_classes))
     epochs = {name: value for name, value in settings.items() if name.endswith("_epoch")}
     dataset.set_kwargs(**(epochs if training else {}))
-    collate = BatchCompose(resized(settings.get("batch_transforms") or [], size), num_classes, True)
+    together = list(settings.get("batch_transforms") or [])
+    if training and not settings.get("collate_batch", True):
+        together.append({"PadGT": {}})  # a list of boxes, as two-stage detectors have them, cannot be batched
+    collate = BatchCompose(resized(together, size), num_classes, True)
     names = fields(collate([dataset[0]]))
     return DataLoader(
         dataset,
