@@ -12,7 +12,7 @@ import argparse
 import statistics
 
 import paddle
-from timed_fit import images, timed_steps
+from timed_fit import Repeated, images, timed_steps
 
 from paddle_warm_callbacks import Stage, StagedUnfreeze
 
@@ -30,13 +30,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
-    batch = images(64, 8)
+    loader = Repeated(images(64, 8), arguments.steps)
     seconds: dict[str, list[float]] = {}
     for _ in range(arguments.rounds):
         for name, pattern in {**STAGES, "no callback": ""}.items():
             network = paddle.vision.models.resnet50(num_classes=10)
             callbacks = [StagedUnfreeze([Stage(0, pattern)])] if pattern else []
-            steps = timed_steps(network, batch, arguments.steps, callbacks)
+            steps = timed_steps(network, loader, callbacks)
             seconds.setdefault(name, []).append(statistics.median(steps))
     print("| stage | ms a step | of everything |\n|---|---|---|")
     for name, found in seconds.items():

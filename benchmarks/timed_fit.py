@@ -51,11 +51,11 @@ def images(size: int, batch: int, classes: int = 10) -> list[Any]:
     return [paddle.to_tensor(pixels), paddle.to_tensor(numbers.randint(0, classes, (batch, 1)))]
 
 
-def timed_steps(network: Any, batch: list[Any], steps: int, callbacks: list[Any]) -> list[float]:
-    """Fit for ``steps`` steps with Momentum and ``callbacks``, and return the seconds of all but the first two."""
+def timed_steps(network: Any, loader: Any, callbacks: list[Any]) -> list[float]:
+    """Fit for one epoch of ``loader`` with Momentum and ``callbacks``, and return the seconds of all but two steps."""
     model = paddle.Model(network)
     optimizer = paddle.optimizer.Momentum(1e-3, parameters=network.parameters())
     model.prepare(optimizer, paddle.nn.CrossEntropyLoss())
     times = StepTimes()
-    model.fit(Repeated(batch, steps), epochs=1, verbose=0, callbacks=[*callbacks, times])
+    model.fit(loader, epochs=1, verbose=0, callbacks=[*callbacks, times])
     return times.seconds[2:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
 from paddle_warm_callbacks.arguments import require_int
@@ -22,7 +22,8 @@ logger = logging.getLogger("paddle_warm_callbacks")
 
 Log = Union[JsonlLog, VisualDLLog]
 
-# Points are written out before each checkpoint, at the end of each epoch, and after so long for those who watch.
+# Points are written out before each checkpoint, at the end of each epoch, and after so long for those who watch; many
+# at a time, for between two steps of training the first costs five times as much as those that follow it.
 _SECONDS_UNSEEN = 1.0
 
 
@@ -37,8 +38,9 @@ class WarmVisualDL(FitCallback):
 
     Tags: ``train/<metric>``, ``eval/<metric>``, ``lr/<group>`` (with the stage's factor; 0 for a group that is frozen),
     ``stage/index``, ``stage/trainable_share``, ``checkpoint/seconds_blocked``, ``checkpoint/seconds_to_durable``,
-    ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share``, ``train/gradient_norm``; with
-    a mirror ``checkpoint/seconds_to_mirror``, ``checkpoint/bytes_to_mirror``, ``checkpoint/passed_over_by_mirror`` and
+    ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share`` and, if asked for, both of
+    each rank (``throughput/rank_1/data_wait_share``), ``train/gradient_norm``; with a mirror
+    ``checkpoint/seconds_to_mirror``, ``checkpoint/bytes_to_mirror``, ``checkpoint/passed_over_by_mirror`` and
     ``checkpoint/mirror_lag`` (seconds for which the mirror had lacked something at a commit); texts ``start/report``,
     ``start/stages``, ``start/lineage``; and the hyper-parameters, with the last values of the metrics of evaluation (of
     training, where there is none).
@@ -56,6 +58,8 @@ class WarmVisualDL(FitCallback):
         histograms: Log the distribution of each trainable parameter after every epoch.
         gradient_norm: Log the L2 norm over all gradients, unscaled and not yet clipped, at the optimizer's first step
             from each logged one on.
+        rank_throughput: On several ranks, log the throughput of each: which one keeps the others waiting for its data.
+            The ranks exchange a message at each logged step. Without it, rank 0's is logged. No effect on one rank.
         hparams: Settings by which this run is compared with others: name to number or text. Those that the script
             hands to ``fit`` and to our callbacks are there without it.
         texts: Texts to show beside the start's, such as the resolved configuration: name to text.
@@ -74,6 +78,7 @@ class WarmVisualDL(FitCallback):
         log_freq: int = 10,
         histograms: bool = False,
         gradient_norm: bool = False,
+        rank_throughput: bool = False,
         hparams: Mapping[str, str | float] | None = None,
         texts: Mapping[str, str] | None = None,
     ) -> None:
@@ -82,19 +87,21 @@ class WarmVisualDL(FitCallback):
         self._log_freq = require_int(log_freq, "WarmVisualDL(log_freq=)", at_least=1)
         self._histograms = histograms
         self._wants_norm = gradient_norm
+        self._of_each_rank = rank_throughput
         self._hparams = _mapping(hparams, "hparams", (int, float, str), "number or text")
         self._texts = _mapping(texts, "texts", (str,), "text")
         self._norm: GradientNorm | None = None
         self._logs: list[Log] = []
+        self._unwritten: list[tuple[str, int, float, float]] = []
 
     def fit_started(self, loop: FitLoop) -> None:
         """Open the logs at the position training starts at."""
+        self._since = (time.monotonic(), loop.progress.global_step, loop.seconds_awaiting)
         if loop.ranks.rank:
             return  # rank 0 logs: its own losses, and what is averaged or gathered over all
         self._open(loop)
         loop.board.before_commit.append(self._flush)
         self._points_seen = self._pictures_seen = 0
-        self._since = (time.monotonic(), loop.progress.global_step, loop.seconds_awaiting)
         if self._wants_norm:
             self._norm = GradientNorm(loop.network, loop.optimizer)
 
@@ -119,14 +126,16 @@ class WarmVisualDL(FitCallback):
         norm = None if self._norm is None else self._norm.take()
         if norm is not None:
             self._scalar("train/gradient_norm", step, norm)
-        if step % self._log_freq or not self._logs:
+        if step % self._log_freq:
+            return
+        self._throughput(loop, step)
+        if not self._logs:
             return
         self._numbers("train/", step, logs)
         for group, rate in lr.effective_lr(loop).items():
             self._scalar(f"lr/{group}", step, rate)
         for tag, value in loop.board.measures.items():
             self._scalar(tag, step, value)
-        self._throughput(loop, step)
         self._points(loop)
         if time.monotonic() - self._flushed > _SECONDS_UNSEEN:
             self._flush()
@@ -152,6 +161,7 @@ class WarmVisualDL(FitCallback):
             self._norm = None
         if self._logs:
             self._points(loop)
+            self._flush()
         for log in self._logs:
             log.close()
         self._logs = []
@@ -191,9 +201,17 @@ class WarmVisualDL(FitCallback):
     def _throughput(self, loop: FitLoop, step: int) -> None:
         now, (then, steps, awaited) = time.monotonic(), self._since
         self._since = (now, step, loop.seconds_awaiting)
-        if step > steps and now > then:
-            self._scalar("throughput/steps_per_second", step, (step - steps) / (now - then))
-            self._scalar("throughput/data_wait_share", step, (loop.seconds_awaiting - awaited) / (now - then))
+        seconds = max(now - then, 1e-9)  # of a clock that is coarse
+        of_rank = [(step - steps) / seconds, (loop.seconds_awaiting - awaited) / seconds]
+        self._speeds("throughput", step, of_rank)
+        if self._of_each_rank and loop.ranks.many:
+            of_ranks = loop.ranks.agree(f"the throughput of each rank at step {step}", of_rank, list)
+            for rank, speeds in enumerate(of_ranks):
+                self._speeds(f"throughput/rank_{rank}", step, speeds)
+
+    def _speeds(self, prefix: str, step: int, speeds: Sequence[float]) -> None:
+        for name, speed in zip(("steps_per_second", "data_wait_share"), speeds):
+            self._scalar(f"{prefix}/{name}", step, speed)
 
     def _numbers(self, prefix: str, step: int, logs: Mapping[str, Any]) -> None:
         for name, value in logs.items():
@@ -206,12 +224,16 @@ class WarmVisualDL(FitCallback):
                 self._scalar(prefix + (name if len(parts) == 1 else f"{name}_{number}"), step, float(part))
 
     def _scalar(self, tag: str, step: int, value: float) -> None:
-        for log in self._logs:
-            log.scalar(tag, step, float(value))
+        if self._logs:
+            self._unwritten.append((tag, step, float(value), time.time()))
 
     def _flush(self) -> None:
         self._flushed = time.monotonic()
+        # A checkpoint may be taken, and flush, on another thread while training waits for data.
+        points, self._unwritten = self._unwritten, []
         for log in self._logs:
+            for tag, step, value, at in points:
+                log.scalar(tag, step, value, at)
             log.flush()
 
 

@@ -285,5 +285,6 @@ def _visualdl(config: Config, plain: dict[str, Any], origin: Origin) -> WarmVisu
             log_freq=visualdl.log_freq,
             histograms=visualdl.histograms,
             gradient_norm=visualdl.gradient_norm,
+            rank_throughput=visualdl.rank_throughput,
             hparams=plain["visualdl"]["hparams"],
         )

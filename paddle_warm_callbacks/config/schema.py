@@ -275,6 +275,7 @@ class VisualDLConfig:
     log_freq: int = setting(10, "Global steps between two points.", at_least=1)
     histograms: bool = setting(False, "Log the distribution of each trainable parameter after every epoch.")
     gradient_norm: bool = setting(False, "Log the norm over all gradients.")
+    rank_throughput: bool = setting(False, "On several ranks, log the throughput of each.")
     hparams: dict[str, Any] = setting({}, "Settings by which this run is compared with others.")
 
 

@@ -31,6 +31,11 @@ class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is
         super().set_params(params)
         self.loop = FitLoop.join(self)
 
+    @classmethod
+    def hears(cls, hook: str) -> bool:
+        """Return whether this class does anything at ``hook``; what does nothing is not called at every step."""
+        return getattr(cls, hook) is not getattr(FitCallback, hook)
+
     def fit_opened(self, loop: FitLoop) -> None:
         """Restore what training continues from; may set ``loop.progress``. All ``on_train_begin`` have been called."""
 

@@ -458,7 +458,9 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def _tell(self, hook: str, *args: Any) -> None:
         # Looked up once per fit: this is done several times at every step.
         if hook not in self._hearing:
-            self._hearing[hook] = [getattr(callback, hook) for callback in self._joined]
+            self._hearing[hook] = [
+                getattr(callback, hook) for callback in self._joined if callback.hears(hook)
+            ]
         try:
             for hear in self._hearing[hook]:
                 hear(self, *args)

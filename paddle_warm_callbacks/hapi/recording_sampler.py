@@ -76,7 +76,9 @@ class RecordingSampler:
         after: State | None = None
         for number in itertools.count():
             self._take_over(number)
-            before = rng.capture_host()
+            # Two batches tell whether the reading thread draws; the states of one that does not are never asked for.
+            wanted = self._worker_count or self._draws or number <= self._first + 1
+            before = rng.capture_host() if wanted else {}
             # Only the reading thread has run since it was given the epoch's first batch: what was drawn, it drew.
             if number == self._first + 1 and after is not None and not rng.same_host(after, before):
                 self._draws = True
@@ -108,7 +110,10 @@ class RecordingSampler:
         """
         at_boundary = epoch_ended or step_in_epoch == 0
         if self.workers is None:
-            return {} if at_boundary else {"draws": self._draws, "fetch": self._state_before(step_in_epoch)}
+            if at_boundary:
+                return {}
+            fetch = self._state_before(step_in_epoch)  # which waits until it is known who draws
+            return {"draws": self._draws, "fetch": fetch}
         if at_boundary and not self._persistent:
             return {}
         if at_boundary and not epoch_ended and underway:

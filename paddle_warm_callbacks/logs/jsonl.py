@@ -30,8 +30,15 @@ class JsonlLog:
         self._file = path.open("a", encoding="utf-8")
         self._quoted: dict[str, str] = {}
 
-    def scalar(self, tag: str, step: int, value: float) -> None:
-        """Log one value; the line is put together here, for json.dumps takes as long as all else of a logged step."""
+    def scalar(self, tag: str, step: int, value: float, at: float) -> None:
+        """Log one value; the line is put together here, for json.dumps takes as long as all else of a logged step.
+
+        Args:
+            tag: Of its curve.
+            step: Global step.
+            value: Any float.
+            at: When it was so, in seconds since the epoch; not in the line.
+        """
         if value - value != 0.0:  # not finite
             self._write({"tag": tag, "step": step, "value": str(value)})  # JSON has no NaN and no infinity
             return

@@ -48,10 +48,10 @@ class VisualDLLog:
         if fresh:
             self._write(self._records.meta_data(walltime=_now()))
 
-    def scalar(self, tag: str, step: int, value: float) -> None:
-        """Log one value."""
+    def scalar(self, tag: str, step: int, value: float, at: float) -> None:
+        """Log one value, which was so at ``at``, in seconds since the epoch."""
         (point,) = self._scalar.values
-        point.tag, point.id, point.timestamp, point.value = _named(tag), step, _now(), value
+        point.tag, point.id, point.timestamp, point.value = _named(tag), step, round(at * 1000), value
         self._write(self._scalar)
 
     def text(self, tag: str, step: int, text: str) -> None:

@@ -140,7 +140,7 @@ checkpoints:
   on_error: warn
   layout: shards
 mirror: {url: memory://bucket/a, keep: {latest: 9}, max_bytes_per_second: 1000}
-visualdl: {log_freq: 3, gradient_norm: true, hparams: {augmentation: flips}}
+visualdl: {log_freq: 3, gradient_norm: true, rank_throughput: true, hparams: {augmentation: flips}}
 """
     setup = from_config(write(yaml))
     start, record, scaler, unfreeze, checkpoints, board = setup.callbacks
@@ -167,6 +167,7 @@ visualdl: {log_freq: 3, gradient_norm: true, hparams: {augmentation: flips}}
     assert checkpoints._metadata == {"labels": ["y", "x"], "note": "second try", "config": setup.plain}
     assert (str(board._directory), board._log_freq, board._wants_norm) == ("runs/a/vdl", 3, True)
     assert board._hparams == {"augmentation": "flips"}
+    assert board._of_each_rank
     assert setup.network.fc.weight.shape == [512, 2]  # as many as labels
     assert type(setup.optimizer).__name__ == "Momentum"
     assert setup.optimizer.get_lr() == 0.5

@@ -33,7 +33,7 @@ def up_to(last: int) -> Callable[[str, int], bool]:
 
 def write(log: Any, steps: range, value: float) -> None:
     for step in steps:
-        log.scalar("train/loss", step, value)
+        log.scalar("train/loss", step, value, 1.5)
         log.text("note", step, f"{step} von {value}")
     log.close()
 
@@ -67,7 +67,7 @@ def test_a_log_torn_at_any_byte_keeps_every_whole_record(tmp_path: Path) -> None
                 continue
             (tmp_path / name).write_bytes(whole[name][:size])
             log = VisualDLLog(tmp_path, up_to(3))
-            log.scalar("train/loss", 4, 2.0)
+            log.scalar("train/loss", 4, 2.0, 1.5)
             log.close()
             points = scalars(tmp_path, "train/loss")
             assert points[-1] == (4, 2.0)

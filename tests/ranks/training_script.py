@@ -63,6 +63,14 @@ class Network(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
         return self.head(self.dropout(hidden))
 
 
+class SlowSamples(Samples):
+    """Samples that take ten milliseconds each to load."""
+
+    def __getitem__(self, index: int) -> Any:
+        time.sleep(0.01)
+        return super().__getitem__(index)
+
+
 class Doing(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
     """Do on one rank, after one of its steps, what the test asks for; take so long for each step."""
 
@@ -150,6 +158,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--augmented", action="store_true")
     parser.add_argument("--evaluate", action="store_true")
+    parser.add_argument("--slow-data", type=int, default=-1, help="the rank whose samples load slowly")
     parser.add_argument("--do", default="", help="what, on which rank, after which step: kill@1@5")
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument(
@@ -185,7 +194,8 @@ def main(arguments: list[str]) -> None:
     }[chosen.save]
     checkpoints = PeriodicCheckpoint(run_dir, save=save)
     start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
-    callbacks: list[Any] = [start, checkpoints, WarmVisualDL(out / "vdl", log_freq=1)]
+    board = WarmVisualDL(out / "vdl", log_freq=1, rank_throughput=chosen.slow_data >= 0)
+    callbacks: list[Any] = [start, checkpoints, board]
     if chosen.stages:
         patterns = chosen.stages.split(";")
         callbacks.append(StagedUnfreeze([Stage(epoch, pattern) for epoch, pattern in enumerate(patterns)]))
@@ -209,7 +219,7 @@ def main(arguments: list[str]) -> None:
     problem = ""
     try:
         model.fit(
-            Samples(chosen.samples, chosen.augmented),
+            (SlowSamples if chosen.slow_data == RANK else Samples)(chosen.samples, chosen.augmented),
             Samples(10, augmented=False) if chosen.evaluate else None,
             batch_size=chosen.batch,
             epochs=chosen.epochs,
