@@ -26,6 +26,7 @@ from paddle_warm_callbacks.errors import UnsafeFileError
 NAME_TABLE = "StructuredToParameterName@@"
 # Protocols 2 and 3 cannot hold a parameter above 1 GiB in one piece; this says how the pieces go together.
 _PIECES = "UnpackBigParamInfor@@"
+_MOST_DIMENSIONS = 32
 
 Array = npt.NDArray[Any]
 PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
@@ -166,12 +167,18 @@ def _put_together(value: dict[Any, Any], where: str) -> None:
     table = value.pop(_PIECES)
     try:
         for key, record in table.items():
-            pieces = [value.pop(part) for part in record["slices"]]
+            parts, shape = record["slices"], record["OriginShape"]
+            # Anything else may take for ever to be hashed, or to be multiplied.
+            if not all(type(part) is str for part in parts):
+                raise TypeError("a piece whose name is none")
+            if len(shape) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
+                raise TypeError("a shape that is none")
+            pieces = [value.pop(part) for part in parts]
             if not pieces or not all(isinstance(piece, np.ndarray) and piece.ndim == 1 for piece in pieces):
                 raise TypeError("a piece is not a flat array")
-            if math.prod(record["OriginShape"]) != sum(piece.size for piece in pieces):
+            if math.prod(shape) != sum(piece.size for piece in pieces):
                 raise ValueError("the pieces do not fill the shape")
-            value[key] = np.concatenate(pieces).reshape(record["OriginShape"])
+            value[key] = np.concatenate(pieces).reshape(shape)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnsafeFileError(
             "a parameter stored in pieces cannot be put together", where=f"{where}, {_PIECES}",

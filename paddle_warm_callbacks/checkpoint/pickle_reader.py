@@ -3,7 +3,8 @@
 Python's own unpickler with a filter on names would keep strangers' functions out, yet still allocate what a file merely
 claims to hold, overflow the C stack on a deeply nested key, and call real constructors with hostile arguments. The
 opcodes between the tensors are few, so they are interpreted here, in Python: every length is checked against the bytes
-that are left before memory is taken, and each error names the offset.
+that are left before memory is taken, and each error names the offset. Those of a common array are taken in one step,
+by :mod:`~paddle_warm_callbacks.checkpoint.pickle_arrays`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,14 @@ import struct
 from collections import OrderedDict
 from typing import Any, BinaryIO, Callable, NoReturn
 
-import numpy as np
-
 from paddle_warm_callbacks.checkpoint import pickle_values as values
+from paddle_warm_callbacks.checkpoint.pickle_arrays import MARK, ArrayRuns
+from paddle_warm_callbacks.checkpoint.pickle_input import PAYLOAD_BYTES
 from paddle_warm_callbacks.errors import UnsafeFileError
 
 # A genuine file has about 25 for a tensor. Each may leave an object of some 64 bytes in memory.
 _MOST_OPCODES = 10_000_000
 _LONGEST_INT_BYTES = 1024
-_LONGEST_NAME_BYTES = 512
-# From here on bytes are read into an array at once; below, they are as likely something else.
-_PAYLOAD_BYTES = 4096
-# Room for what a file legitimately holds twice: constants of a few bytes.
-_SPARE_BYTES = 1 << 20
-# Read ahead at once, for opcodes are of a few bytes and asking the file for each costs more than all the rest.
-_WINDOW_BYTES = 1 << 13
 
 
 def read_pickle(file: BinaryIO, size: int, where: str) -> Any:
@@ -45,40 +39,42 @@ def read_pickle(file: BinaryIO, size: int, where: str) -> Any:
     return _Interpreter(file, size, where).run()
 
 
-_MARK = values.Mark()
-
-
-class _Interpreter:
+class _Interpreter(ArrayRuns):
     def __init__(self, file: BinaryIO, size: int, where: str) -> None:
-        self._file = file
-        self._size = size
+        super().__init__(file, size)
         self._where = where
-        self._window = b""  # what was read and is not all used
-        self._next = 0  # of the window's bytes
-        self._begun = 0  # where the window begins, from the pickle's first byte
-        self._at = 0  # of the opcode in work
-        self._budget = size + _SPARE_BYTES
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
         opcodes = _OPCODES
         try:
             self._begin()
             stack, memo = self._stack, self._memo
-            for _ in range(_MOST_OPCODES):
+            left = _MOST_OPCODES
+            while left > 0:
+                left -= 1
                 self._at = self._begun + self._next
-                if self._next >= len(self._window):
-                    self._fill(1)
+                if self._next >= self._low:
+                    self._look_ahead(1)
                 code = self._window[self._next]
                 self._next += 1
-                # Five of eight opcodes are these, told apart here because a call for each would cost more than they do.
+                # Most opcodes are these, told apart here because a call for each would cost more than they do.
                 if code == 0x94:  # MEMOIZE
-                    memo[len(memo)] = stack[-1]
+                    self.memoize(len(memo) + len(self._far)) if self._far else memo.append(stack[-1])
                 elif code == 0x68:  # BINGET
-                    stack.append(memo[self._byte()])
+                    done = self.arrays(left)
+                    if done:
+                        left -= done
+                    else:
+                        stack.append(self.recall(self._byte()))
                 elif code == 0x4B:  # BININT1
                     stack.append(self._byte())
+                elif code == 0x8C:  # SHORT_BINUNICODE
+                    # as long as the name of the module that an array which is written out begins with
+                    done = self.arrays(left) if self._window[self._next : self._next + 1] == b"\x15" else 0
+                    if done:
+                        left -= done
+                    else:
+                        stack.append(str(self._take(self._byte()), "utf-8", "surrogatepass"))
                 elif code == 0x2E:  # STOP
                     if len(stack) != 1:
                         raise values.Refused(f"an end with {len(stack)} values in hand")
@@ -135,84 +131,11 @@ class _Interpreter:
             remedy="nothing of it was executed; get the file from whoever wrote it again, as paddle.save writes it",
         ) from cause
 
-    # -- bytes -------------------------------------------------------------------------------------------------------
-
-    def _take(self, count: int) -> bytes:
-        end = self._next + count
-        if end > len(self._window):
-            self._fill(count)
-            end = self._next + count
-        data = self._window[self._next : end]
-        self._next = end
-        return data
-
-    def _byte(self) -> int:
-        if self._next >= len(self._window):
-            self._fill(1)
-        self._next += 1
-        return self._window[self._next - 1]
-
-    def _fill(self, count: int) -> None:
-        """Have ``count`` bytes in the window."""
-        self._require(count)
-        held = self._window[self._next :]
-        self._begun += self._next
-        self._next = 0
-        left = self._size - self._begun - len(held)
-        more = self._file.read(min(max(count - len(held), _WINDOW_BYTES), left))
-        self._window = held + more
-        if len(self._window) < count:
-            raise values.Refused(f"{count} bytes where the file ends after {len(self._window)}")
-
-    def _require(self, count: int) -> None:
-        left = self._size - self._begun - self._next
-        if count > left:
-            raise values.Refused(f"{count:,} bytes where {left:,} are left")
-
-    def _number(self, form: str) -> int:
-        number: int = struct.unpack(form, self._take(struct.calcsize(form)))[0]
-        if number < 0 and form == "<i":
-            raise values.Refused(f"{number} bytes")
-        return number
-
-    def _line(self) -> str:
-        self._fill(min(_LONGEST_NAME_BYTES, self._size - self._begun - self._next))
-        end = self._window.find(b"\n", self._next, self._next + _LONGEST_NAME_BYTES)
-        if end < 0:
-            raise values.Refused("a name that does not end")
-        line = self._window[self._next : end]
-        self._next = end + 1
-        return line.decode("utf-8")
-
-    def _budget_for(self, count: int) -> None:
-        """Account for memory that is taken beyond the bytes read once; a file cannot multiply itself."""
-        self._budget -= count
-        if self._budget < 0:
-            raise values.Refused("much more memory than the file has bytes")
-
-    def _payload(self, count: int) -> Any:
-        if count < _PAYLOAD_BYTES:
-            return self._take(count)
-        self._require(count)
-        data = np.empty(count, np.uint8)
-        view = data.data
-        held = self._window[self._next : self._next + count]
-        view[: len(held)] = held
-        self._next += len(held)
-        filled = len(held)
-        while filled < count:
-            more = self._file.readinto(view[filled:])  # type: ignore[attr-defined]  # every binary file has it
-            if not more:
-                raise values.Refused(f"{count:,} bytes where the file ends after {filled:,}")
-            filled += more
-            self._begun += more
-        return values.Payload(data)
-
     # -- stack and memo ----------------------------------------------------------------------------------------------
 
     def _pop(self) -> Any:
         value = self._stack.pop()
-        if value is _MARK:
+        if value is MARK:
             raise values.Refused("a mark for a value")
         return value
 
@@ -220,7 +143,7 @@ class _Interpreter:
         """Take the items after the last mark, and the mark."""
         stack = self._stack
         place = len(stack) - 1
-        while stack[place] is not _MARK:
+        while stack[place] is not MARK:
             place -= 1
             if place < 0:
                 raise values.Refused("items without a mark")
@@ -235,7 +158,19 @@ class _Interpreter:
         self._stack.append(value)
 
     def memoize(self, index: int) -> None:
-        self._memo[index] = self._stack[-1]
+        """Put the top of the stack into the memo; at any place, and over what is there, if the file says so."""
+        value, memo = self._stack[-1], self._memo
+        if index < len(memo):
+            memo[index] = value
+            self._referred.clear()
+        elif index == len(memo) and not self._far:
+            memo.append(value)
+        else:
+            self._far[index] = value
+
+    def recall(self, index: int) -> Any:
+        """Return what the memo has at a place."""
+        return self._memo[index] if index < len(self._memo) else self._far[index]
 
     # -- opcodes -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +183,7 @@ class _Interpreter:
         self._require(self._number("<Q"))  # where frames end is no concern of ours
 
     def text(self, count: int) -> None:
-        if count >= _PAYLOAD_BYTES:
+        if count >= PAYLOAD_BYTES:
             self._push(values.LongText(self._payload(count).data))
             return
         self._push(str(self._take(count), "utf-8", "surrogatepass"))
@@ -270,7 +205,9 @@ class _Interpreter:
         self._name(module, name)
 
     def _name(self, module: Any, name: Any) -> None:
-        allowed = values.ALLOWED.get((module, name)) if type(module) is type(name) is str else None
+        if type(module) is not str or type(name) is not str:  # whose text may be without bounds
+            raise values.Refused(f"a name of a {type(module).__name__} and a {type(name).__name__}")
+        allowed = values.ALLOWED.get((module, name))
         if allowed is None:
             raise values.Refused(f"{module}.{name}"[:200])
         self._push(allowed)
@@ -321,7 +258,7 @@ class _Interpreter:
 
     def tuple_of(self, count: int) -> None:
         items = tuple(self._stack[-count:])
-        if len(items) < count or any(item is _MARK for item in items):
+        if len(items) < count or any(item is MARK for item in items):
             raise values.Refused("a tuple of what is not there")
         self._stack[-count:] = [items]
 
@@ -353,7 +290,7 @@ def _push_payload(machine: _Interpreter, count: int) -> None:
 
 
 def _get(machine: _Interpreter, index: int) -> None:
-    machine._push(machine._memo[index])
+    machine._push(machine.recall(index))
 
 
 def _signed_int(machine: _Interpreter) -> int:
@@ -366,7 +303,7 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
     for code, step in (
         (b"\x80", _Interpreter.proto),
         (b"\x95", _Interpreter.frame),
-        (b"(", lambda machine: machine._push(_MARK)),
+        (b"(", lambda machine: machine._push(MARK)),
         (b"0", _Interpreter.drop),
         (b"1", _Interpreter.drop_run),
         (b"2", _Interpreter.duplicate),
@@ -378,7 +315,6 @@ _OPCODES: dict[int, Callable[[_Interpreter], None]] = {
         (b"\x8a", _unsigned("<B", _Interpreter.long)),
         (b"\x8b", _unsigned("<i", _Interpreter.long)),
         (b"G", _Interpreter.binary_float),
-        (b"\x8c", _unsigned("<B", _Interpreter.text)),
         (b"X", _unsigned("<I", _Interpreter.text)),
         (b"\x8d", _unsigned("<Q", _Interpreter.text)),
         (b"U", _unsigned("<B", _Interpreter.old_text)),

@@ -133,8 +133,9 @@ class Settling:
 
     def _settle_container(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
-            for key in value:
-                value[key] = self.settle(value[key], depth)
+            for key, item in value.items():
+                filled = item.value if type(item) is PendingArray else None
+                value[key] = self.settle(item, depth) if filled is None else filled
             return value
         if isinstance(value, list):
             value[:] = [self.settle(item, depth) for item in value]
@@ -205,6 +206,8 @@ def set_byte_order(pending: PendingDtype, state: Any) -> None:
 
 def hashable(value: Any) -> Any:
     """Return ``value`` if it may be a key: a plain value or a flat tuple of some, whose hash cannot run away."""
+    if type(value) is str:
+        return value
     scalars = (str, int, float, bytes, type(None), np.generic)
     if isinstance(value, scalars) or (
         isinstance(value, tuple) and all(isinstance(v, scalars) for v in value)
@@ -213,8 +216,9 @@ def hashable(value: Any) -> Any:
     raise Refused(f"a key that is a {type(value).__name__}")
 
 
-def _reconstruct(arguments: tuple[Any, ...], _: Spend) -> Any:
-    if len(arguments) != 3 or arguments[0] is not _NDARRAY:
+def reconstruct(arguments: tuple[Any, ...], _: Spend) -> Any:
+    """Return the array that NumPy's function of this name begins."""
+    if len(arguments) != 3 or arguments[0] is not NDARRAY:
         raise Refused("another class than numpy.ndarray to be built as an array")
     return PendingArray()
 
@@ -232,11 +236,14 @@ def _scalar(arguments: tuple[Any, ...], spend: Spend) -> Any:
     return make_array((1,), arguments[0], False, raw_bytes(arguments[1], spend))[0]
 
 
-def _dtype(arguments: tuple[Any, ...], _: Spend) -> Any:
+def dtype_of(arguments: tuple[Any, ...], _: Spend | None = None) -> PendingDtype:
+    """Return the dtype that ``numpy.dtype`` would make of these arguments; number types only."""
     code = arguments[0] if arguments else None
     # Number types only: no objects, which would be pointers, and no records.
-    if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}", code):
-        raise Refused(f"dtype {code!r}")
+    if not isinstance(code, str):  # whose text may be without bounds
+        raise Refused(f"a dtype named by a {type(code).__name__}")
+    if not re.fullmatch(r"[biufc]\d{1,2}", code):
+        raise Refused(f"dtype {code[:100]!r}")
     try:
         return PendingDtype(np.dtype(code))
     except TypeError as error:
@@ -302,25 +309,25 @@ def _class(_arguments: tuple[Any, ...], _: Spend) -> Any:
     raise Refused("a class called that is only ever named")
 
 
-_NDARRAY = Known("numpy.ndarray", _class)
+NDARRAY = Known("numpy.ndarray", _class)
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "_codecs encode": _encode,
     "collections OrderedDict": _ordered,
-    "numpy dtype": _dtype,
+    "numpy dtype": dtype_of,
     **{f"{python} bytes": _empty_bytes for python in ("builtins", "__builtin__")},
     **{f"{python} eval": _eval for python in ("builtins", "__builtin__")},
     **{f"{python} tuple": _sequence(tuple, lambda item: item) for python in ("builtins", "__builtin__")},
     **{f"{python} set": _sequence(set, hashable) for python in ("builtins", "__builtin__")},
     **{f"{python} frozenset": _sequence(frozenset, hashable) for python in ("builtins", "__builtin__")},
-    **{f"numpy.{core}.multiarray _reconstruct": _reconstruct for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray _reconstruct": reconstruct for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
 }
 
 # Exact pairs of module and name; no attribute of an allowed name is ever looked up.
 ALLOWED: dict[tuple[str, str], Known] = {
-    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "ndarray"): NDARRAY,
     **{
         (name.split(" ")[0], name.split(" ")[1]): Known(name.replace(" ", "."), build)
         for name, build in _BUILDERS.items()

@@ -73,6 +73,8 @@ _SET_CANARY = f"__import__('sys').modules.setdefault({CANARY!r}, 1)"
 _TEXT = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20)
 
 _LONG_TEXT = b"X\x00\x20\x00\x00" + b"a" * 0x2000
+# 40 lists, each of the one before, twice: 2**40 when written out
+_DOUBLED = b"]" + b"".join(b"q\x00]h\x00ah\x00a" for _ in range(40))
 HOSTILE: dict[str, bytes] = {
     # calls of what runs code
     "os.system": _call("os", "system", "echo"),
@@ -159,6 +161,9 @@ HOSTILE: dict[str, bytes] = {
     "a shape of floats": _p(_array((4.0,), "i1", b"\x00" * 4)),
     "a shape of 65 dimensions": _p(_array((1,) * 65, "i1", b"\x00")),
     "a boolean shape": _p(_array((True,), "i1", b"\x00")),
+    # what would fill memory if it were shown in the error
+    "a name of lists that double": _p(_DOUBLED + b"K\x01\x93"),
+    "a dtype of lists that double": _p(_name("numpy", "dtype") + _DOUBLED + b"\x85R"),
     # memory that the file does not have
     "2**62 bytes": _p(b"\x8e" + struct.pack("<Q", 2**62)),
     "2**63 bytes and more": _p(b"\x8e" + struct.pack("<Q", 2**64 - 1)),
