@@ -20,6 +20,9 @@ from paddle_warm_callbacks.secrets import redacted, redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
+# Curves whose steps are epochs.
+_BY_EPOCH = "epoch/"
+
 Log = Union[JsonlLog, VisualDLLog]
 
 # Points are written out before each checkpoint, at the end of each epoch, and after so long for those who watch; many
@@ -36,7 +39,8 @@ class WarmVisualDL(FitCallback):
 
     A run that starts anew in a directory with logs replaces them; give each run a directory of its own.
 
-    Tags: ``train/<metric>``, ``eval/<metric>``, ``lr/<group>`` (with the stage's factor; 0 for a group that is frozen),
+    Tags: ``train/<metric>``, ``eval/<metric>``, and both again by epochs completed instead of global steps,
+    ``epoch/train_<metric>``, ``epoch/eval_<metric>``; ``lr/<group>`` (with the stage's factor; 0 for a frozen group),
     ``stage/index``, ``stage/trainable_share``, ``checkpoint/seconds_blocked``, ``checkpoint/seconds_to_durable``,
     ``checkpoint/bytes``, ``throughput/steps_per_second``, ``throughput/data_wait_share`` and, if asked for, both of
     each rank (``throughput/rank_1/data_wait_share``), ``train/gradient_norm``; with a mirror
@@ -141,11 +145,13 @@ class WarmVisualDL(FitCallback):
             self._flush()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
-        """Log the evaluation, at the global step it was made after."""
+        """Log the evaluation, at the global step it was made after, and both logs by epoch."""
         if not self._logs:
             return
         step = loop.progress.global_step
         self._numbers("eval/", step, eval_logs or {})
+        self._numbers(_BY_EPOCH + "train_", loop.progress.epoch, logs)
+        self._numbers(_BY_EPOCH + "eval_", loop.progress.epoch, eval_logs or {})
         if self._histograms:
             for name, parameter in loop.network.named_parameters():
                 if not parameter.stop_gradient:
@@ -168,9 +174,11 @@ class WarmVisualDL(FitCallback):
 
     def _open(self, loop: FitLoop) -> None:
         reached, inside_epoch = loop.progress.global_step, loop.progress.step_in_epoch > 0
-        resumed = loop.resumed_from is not None
+        resumed, epochs = loop.resumed_from is not None, loop.progress.epoch
 
         def keep(tag: str, step: int) -> bool:
+            if tag.startswith(_BY_EPOCH):
+                return resumed and step <= epochs
             # Inside an epoch the evaluation of this very step is still to come.
             return resumed and (
                 step < reached or (step == reached and not (inside_epoch and tag[:5] == "eval/"))

@@ -71,6 +71,9 @@ def test_the_curves_are_what_was_trained_with(tmp_path: Path) -> None:
     expected = [(e * STEPS + s + 1, loss[0]) for (e, s), (loss, _) in sorted(losses.seen.items())]
     assert found["train/loss"] == pytest.approx([pytest.approx(point) for point in expected])
     assert [step for step, _ in found["eval/acc"]] == [STEPS, 2 * STEPS, 3 * STEPS]
+    assert found["epoch/eval_acc"] == [(1 + n, value) for n, (_, value) in enumerate(found["eval/acc"])]
+    at_ends = [(1 + n, found["train/loss"][(n + 1) * STEPS - 1][1]) for n in range(3)]
+    assert found["epoch/train_loss"] == at_ends
     # StepDecay(0.05, 2) steps after each batch; the point of a step is the rate of the step after it, as get_lr says.
     assert {step for step, _ in found["lr/fc"]} == set(range(1, 3 * STEPS + 1))
     assert [value for _, value in found["lr/body"]][: 2 * STEPS - 1] == [0.0] * (2 * STEPS - 1)
