@@ -25,6 +25,8 @@ from paddle_warm_callbacks.errors import WarmCallbacksError
 SLIPS = (
     "training: {resume_form: latest}",
     "epochs: 30",
+    "training: latest",
+    "unfreeze: {stages: {trainable: fc}}",
     "model: {arch: resnet51}",
     "training: {epochs: thirty}",
     "lr: {factor: 0}",
@@ -35,6 +37,8 @@ SLIPS = (
     "training: {resume_from: best}",
     "checkpoints: {keep: {latest: 3}, keep: {best: acc}}",
     "unfreeze: {stages: [{from_epoch: 0, trainable: 'fc('}]}",
+    "{model: {arch: resnet18}, unfreeze: {stages: [{from_epoch: 0, trainable: layr4}]}}",
+    "# nothing yet",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -60,11 +61,29 @@ def require_choice(value: Any, where: str, *, choices: Sequence[str], remedy: st
         InvalidArgumentError: It is not; the error lists the choices.
     """
     if value not in choices:
+        near = nearest(value, choices) if isinstance(value, str) else None
         raise InvalidArgumentError(
             "not one of the choices",
             where=where,
             received=repr(value),
             expected=" | ".join(map(repr, choices)),
-            remedy=remedy,
+            remedy=remedy or (f"did you mean {near!r}?" if near else ""),
         )
     return str(value)
+
+
+def nearest(given: str, choices: Sequence[str]) -> str | None:
+    """Return the choice that was probably meant by ``given``, or None: a beginning of it, or one spelt almost so.
+
+    >>> nearest("accuracy", ["loss", "acc"]), nearest("linaer", ["linear", "conv"]), nearest("f1", ["loss", "acc"])
+    ('acc', 'linear', None)
+    """
+    lower = given.lower()
+    by_lower = {choice.lower(): choice for choice in choices}
+    beginnings = [
+        other
+        for other in by_lower
+        if min(len(other), len(lower)) > 1 and (lower.startswith(other) or other.startswith(lower))
+    ]
+    (found,) = beginnings[:1] or difflib.get_close_matches(lower, by_lower, n=1) or (None,)
+    return None if found is None else by_lower[found]

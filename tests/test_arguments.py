@@ -39,3 +39,13 @@ def test_a_choice_lists_the_others() -> None:
     assert require_choice("max", "f(mode)", choices=("max", "min")) == "max"
     with pytest.raises(InvalidArgumentError, match=r"'max' \| 'min'"):
         require_choice("best", "f(mode)", choices=("max", "min"))
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("maximum", "max"), ("mni", "min"), ("Max", "max"), ("best", None), ("m", None), (3, None)],
+)
+def test_a_choice_says_which_was_probably_meant(given: Any, near: str | None) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        require_choice(given, "f(mode)", choices=("max", "min"))
+    assert caught.value.remedy == (f"did you mean {near!r}?" if near else "")

@@ -25,6 +25,7 @@ from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
 from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
 from paddle_warm_callbacks.hapi.staging import Copying
+from paddle_warm_callbacks.plan.metric_names import of_unknown
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
 from paddle_warm_callbacks.secrets import redacted_values
@@ -156,7 +157,6 @@ class PeriodicCheckpoint(FitCallback):
         self._last: SaveMoment | None = None
         self._last_but_one: SaveMoment | None = None
         self._waiting_for_window = self.waited = 0
-        self._unknown_metrics_said = False
         self._before_evaluation: dict[str, Any] | None = None
         self.preempted_by = None
         self._provenance = training_state.provenance()
@@ -168,6 +168,9 @@ class PeriodicCheckpoint(FitCallback):
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
         if loop.ranks.rank == 0:
             self._open_for_writing(loop)
+            wanted = self._keep.metrics | self._save.metrics
+            for sentence in of_unknown(wanted, loop.metric_names, evaluates=loop.evaluates):
+                logger.warning("PeriodicCheckpoint: %s", sentence)
         if loop.ranks.many and self._save.on_exception:
             logger.warning("save=OnException() has no effect on several ranks: none can save for the others")
         if self._signal is not None:
@@ -211,7 +214,6 @@ class PeriodicCheckpoint(FitCallback):
         due = self._due(loop, epoch_completed=True, metrics=evaluated)
         self._extremes = widened(self._extremes, evaluated)
         metrics = {**_numbers(logs, "train_"), **evaluated}
-        self._warn_of_unknown_metrics(metrics, evaluated)
         if stopping or due:
             self._commit(loop, metrics, epoch_completed=True, behind=not stopping)
         if stopping:
@@ -269,17 +271,6 @@ class PeriodicCheckpoint(FitCallback):
         self, loop: FitLoop, *, epoch_completed: bool, metrics: Mapping[str, float] | None = None
     ) -> bool:
         return self._decisions.due(self._moment(loop, epoch_completed, metrics), self._last)
-
-    def _warn_of_unknown_metrics(self, metrics: Mapping[str, float], evaluated: Mapping[str, float]) -> None:
-        """Say once that a policy waits for a metric that nothing has."""
-        unknown = sorted((self._keep.metrics | self._save.metrics) - metrics.keys())
-        if unknown and evaluated and not self._unknown_metrics_said:
-            self._unknown_metrics_said = True
-            logger.warning(
-                "PeriodicCheckpoint: no metric is called %s, which a policy asks for; there are: %s",
-                ", ".join(unknown),
-                ", ".join(sorted(metrics)),
-            )
 
     def _remember_before_evaluation(self, loop: FitLoop) -> None:
         at_end = loop.progress.step_in_epoch == loop.steps_per_epoch

@@ -69,7 +69,7 @@ class WarmVisualDL(FitCallback):
         texts: Texts to show beside the start's, such as the resolved configuration: name to text.
 
     Raises:
-        InvalidArgumentError: A wrong argument, at once.
+        InvalidArgumentError: A wrong argument, at once. In ``fit``: the directory cannot be written to.
     """
 
     # Before the checkpoint of the same step: what a resume goes on from has been logged by then.
@@ -184,8 +184,17 @@ class WarmVisualDL(FitCallback):
                 step < reached or (step == reached and not (inside_epoch and tag[:5] == "eval/"))
             )
 
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._logs = [JsonlLog(self._directory, keep)]
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._logs = [JsonlLog(self._directory, keep)]
+        except OSError as error:
+            raise InvalidArgumentError(
+                "the logs cannot be written there",
+                where="WarmVisualDL(log_dir)",
+                received=f"{self._directory}: {type(error).__name__}: {error.strerror}",
+                expected="a directory that this process may write to",
+                remedy="choose another log_dir, or check permissions and room on the disk",
+            ) from error
         try:
             self._logs.append(VisualDLLog(self._directory, keep))
         except ImportError as missing:

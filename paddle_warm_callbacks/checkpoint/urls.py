@@ -26,10 +26,10 @@ def is_url(text: str) -> bool:
 
 
 def local_directory(given: Any, where: str, remedy: str = "") -> Path:
-    """Return a local directory's path, ``~`` expanded; whether it exists is not asked.
+    """Return a local directory's path, ``~`` expanded; it need not exist.
 
     Raises:
-        InvalidArgumentError: ``given`` is no path, empty, or a URL.
+        InvalidArgumentError: ``given`` is no path, empty, or a URL; or a file is in its way.
     """
     if not isinstance(given, (str, os.PathLike)) or not os.fspath(given) or is_url(str(given)):
         raise InvalidArgumentError(
@@ -39,7 +39,19 @@ def local_directory(given: Any, where: str, remedy: str = "") -> Path:
             expected='a path, such as "runs/defects"',
             remedy=remedy,
         )
-    return Path(given).expanduser()
+    path = Path(given).expanduser()
+    parts = (path, *path.parents)
+    # os.path's answer no where a directory above may not be looked into.
+    in_the_way = next((part for part in parts if os.path.exists(part) and not os.path.isdir(part)), None)  # noqa: PTH110, PTH112
+    if in_the_way is not None:
+        raise InvalidArgumentError(
+            "a file is where the directory would be",
+            where=where,
+            received=str(path),
+            expected="a directory, or a path at which one can be made",
+            remedy=f"{in_the_way} is a file: name another directory",
+        )
+    return path
 
 
 def opened(url: str) -> tuple[Any, str]:

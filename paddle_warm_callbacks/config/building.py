@@ -22,6 +22,7 @@ from paddle_warm_callbacks.config.origin import Origin, located
 from paddle_warm_callbacks.config.policies import retention_policy, save_policy
 from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
 from paddle_warm_callbacks.config.schema import Config, HeadConfig, MirrorConfig, UnfreezeConfig
+from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth
 from paddle_warm_callbacks.hapi.pretrained import PREFIX
@@ -74,11 +75,20 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
     Raises:
         SourceError: The YAML file, or one of labels, is not there.
         InvalidArgumentError: A key that does not exist, with the nearest that does; a wrong type; a value out of its
-            bounds; settings that contradict each other. The error says in which line.
+            bounds; settings that contradict each other; a file without any. The error says in which line.
         PatternError: Of a network that is built or given: a pattern finds none of its names, or the head is not there.
     """
     loaded = load(Config, config, overrides)
     values, origin = loaded.values, loaded.origin
+    if loaded.file is not None and not origin.lines and not origin.overrides:
+        raise InvalidArgumentError(
+            "the configuration is empty",
+            where=str(loaded.file),
+            received="no setting",
+            expected="at least one section",
+            remedy="begin with what the run is called and starts from: "
+            "training: {run_dir: runs/defects, epochs: 30} and model: {checkpoint: old.pdparams}",
+        )
     require_consistent(values, origin, has_network=network is not None)
     training = values.training
     training.run_dir = training.run_dir or f"runs/{_run_name(loaded)}"

@@ -20,6 +20,7 @@ def setting(
     at_most: float | None = None,
     choices: Sequence[str] = (),
     form: str = "",
+    example: str = "",
     on_resume: str = "",
 ) -> Any:
     """Declare one setting of a section.
@@ -32,6 +33,7 @@ def setting(
         at_most: The most a number may be.
         choices: What a text may be.
         form: `PATTERNS` (a regular expression, or a list of them) or `LABELS` (a list of texts, or the path of a file).
+        example: How one is written in YAML, on one line; shown where another form was.
         on_resume: What it means that a resumed run has another value; empty: as for the section.
     """
     limits = {
@@ -40,6 +42,7 @@ def setting(
         "at_most": at_most,
         "choices": tuple(choices),
         "form": form,
+        "example": example,
     }
     metadata = _metadata(about, on_resume, **limits)
     if isinstance(default, (dict, list)):
@@ -47,15 +50,16 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def section(kind: Callable[[], Any] | None, about: str, *, on_resume: str = "") -> Any:
+def section(kind: Callable[[], Any] | None, about: str, *, example: str, on_resume: str = "") -> Any:
     """Declare a section within another.
 
     Args:
         kind: Its dataclass; None for one that is left out by default.
         about: What it is for.
+        example: How one is written in YAML, on one line; shown where another form was.
         on_resume: Of those settings in it that do not say it themselves.
     """
-    metadata = _metadata(about, on_resume)
+    metadata = _metadata(about, on_resume, example=example)
     if kind is None:
         return field(default=None, metadata=metadata)
     return field(default_factory=kind, metadata=metadata)

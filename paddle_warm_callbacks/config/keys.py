@@ -23,26 +23,28 @@ def require_known(written: Any, node: Node, root: Node, origin: Origin, path: st
     """
     if written is None or _is_interpolation(written):
         return
+    where, so = origin.where(path), _written_so(node, path)
     if node.kind == VALUE:
-        _require(_has_form(written, node.type), written, form_text(node), origin, path)
+        _require(_has_form(written, node.type), written, form_text(node), where, so)
         return
     if node.kind == ITEMS:
-        _require(isinstance(written, (list, tuple)), written, "a list of sections", origin, path)
+        _require(isinstance(written, (list, tuple)), written, "a list of sections", where, so)
         for number, item in enumerate(written):
             if not _is_interpolation(item):
                 _require_section(item, node, root, origin, f"{path}[{number}]")
         return
     if node.kind == MAPPING:
-        _require(isinstance(written, Mapping), written, "a mapping, name: value", origin, path)
+        _require(isinstance(written, Mapping), written, "a mapping, name: value", where, so)
         for name, value in written.items():
-            _require(_has_form(value, node.type), value, form_text(node), origin, f"{path}.{name}")
+            of_item = origin.where(f"{path}.{name}")
+            _require(_has_form(value, node.type), value, form_text(node), of_item, so)
         return
     _require_section(written, node, root, origin, path)
 
 
 def _require_section(written: Any, node: Node, root: Node, origin: Origin, path: str) -> None:
-    names = ", ".join(node.children)
-    _require(isinstance(written, Mapping), written, f"a section with some of: {names}", origin, path)
+    expected = f"a section with some of: {', '.join(node.children)}"
+    _require(isinstance(written, Mapping), written, expected, origin.where(path), _written_so(node, path))
     for name, value in written.items():
         below = f"{path}.{name}" if path else str(name)
         if name not in node.children:
@@ -107,14 +109,22 @@ def _listed(key: str, root: Node) -> Sequence[str]:
     return [f"{above}.{name}" for name in section.children]
 
 
-def _require(fits: bool, written: Any, expected: str, origin: Origin, path: str) -> None:
+def _require(fits: bool, written: Any, expected: str, where: str, remedy: str) -> None:
     if not fits:
         raise InvalidArgumentError(
             "a setting is of another form",
-            where=origin.where(path),
+            where=where,
             received=f"{written!r}"[:200],
             expected=expected,
+            remedy=remedy,
         )
+
+
+def _written_so(node: Node, path: str) -> str:
+    """Return an example of a setting, as it stands in YAML; of an item in a list, the list's."""
+    names = [part for part in parts_of(path) if part and not part.isdigit()]
+    example = node.metadata.get("example", "")
+    return f"write it so: {names[-1]}: {example}" if example and names else ""
 
 
 def _has_form(written: Any, kind: Any) -> bool:

@@ -46,7 +46,7 @@ class ModelConfig:
         on_resume=REFUSED,
     )
     arguments: dict[str, Any] = setting(
-        {}, "Further arguments of the network's constructor.", on_resume=REFUSED
+        {}, "Further arguments of the network's constructor.", example="{with_pool: true}", on_resume=REFUSED
     )
     checkpoint: Optional[str] = setting(
         None,
@@ -96,7 +96,7 @@ class ScheduleConfig:
         MISSING, "A class of paddle.optimizer.lr, such as CosineAnnealingDecay.", on_resume=REFUSED
     )
     arguments: dict[str, Any] = setting(
-        {}, "Its arguments, but for learning_rate.", on_resume=BY_LR_ON_RESUME
+        {}, "Its arguments, but for learning_rate.", example="{T_max: 3000}", on_resume=BY_LR_ON_RESUME
     )
 
 
@@ -108,19 +108,31 @@ class OptimizerConfig:
     learning_rate: float = setting(
         0.001, "Of a cold start; lr.factor and stages multiply it.", above=0, on_resume=BY_LR_ON_RESUME
     )
-    schedule: Optional[ScheduleConfig] = section(None, "How the learning rate goes on; null: constant.")
+    schedule: Optional[ScheduleConfig] = section(
+        None,
+        "How the learning rate goes on; null: constant.",
+        example="{name: CosineAnnealingDecay, arguments: {T_max: 3000}}",
+    )
     weight_decay: Optional[float] = setting(None, "Its coefficient; null: the optimizer's own.", at_least=0)
     clip_norm: Optional[float] = setting(None, "Gradients are scaled down to this global norm.", above=0)
-    arguments: dict[str, Any] = setting({}, "Further arguments of its constructor.")
+    arguments: dict[str, Any] = setting({}, "Further arguments of its constructor.", example="{beta1: 0.8}")
 
 
 @dataclass
 class WarmStartConfig:
     """What is loaded of the source, and under which names."""
 
-    include: Any = setting(None, "Load only tensors of the network with such names.", form=PATTERNS)
-    exclude: Any = setting(None, "Do not load tensors of the network with such names.", form=PATTERNS)
-    rename: dict[str, str] = setting({}, "Regular expression to replacement, in the source's names.")
+    include: Any = setting(
+        None, "Load only tensors of the network with such names.", example="[layer4, fc]", form=PATTERNS
+    )
+    exclude: Any = setting(
+        None, "Do not load tensors of the network with such names.", example='"^fc[.]"', form=PATTERNS
+    )
+    rename: dict[str, str] = setting(
+        {},
+        "Regular expression to replacement, in the source's names.",
+        example='{"^encoder[.]": "backbone."}',
+    )
     convert: Optional[str] = setting(
         None, "Whose names and matrices the source has; null: Paddle's.", choices=tuple(CONVERSIONS)
     )
@@ -137,8 +149,12 @@ class HeadConfig:
     """How the rows of the head move by label."""
 
     key: str = setting(MISSING, "Structured name of the head, such as fc.")
-    new_labels: Any = setting(MISSING, "The labels of this network, in its order.", form=LABELS)
-    old_labels: Any = setting(None, "Those of the source; null: as its metadata has them.", form=LABELS)
+    new_labels: Any = setting(
+        MISSING, "The labels of this network, in its order.", example="[scratch, dent]", form=LABELS
+    )
+    old_labels: Any = setting(
+        None, "Those of the source; null: as its metadata has them.", example="labels.txt", form=LABELS
+    )
     label_files: str = setting(
         "lines",
         "What files of labels are: one label a line, a dictionary of PaddleOCR, or COCO annotations.",
@@ -148,7 +164,9 @@ class HeadConfig:
         False, "Of dictionaries: a space is appended, as in the model's configuration."
     )
     layout: str = setting("linear", "The kind of head.", choices=tuple(LAYOUTS))
-    rename: dict[str, str] = setting({}, "Old label to the new name of the same thing.")
+    rename: dict[str, str] = setting(
+        {}, "Old label to the new name of the same thing.", example="{scratch: surface_scratch}"
+    )
     new_rows: str = setting("init", "What rows of new labels hold at first.", choices=NEW_ROWS)
     moments: bool = setting(False, "Take over the head's optimizer state too.")
 
@@ -157,7 +175,9 @@ class HeadConfig:
 class StageConfig:
     """What is trainable from an epoch, or from a global step, onwards."""
 
-    trainable: Any = setting(MISSING, "Parameters with such names are trained.", form=PATTERNS)
+    trainable: Any = setting(
+        MISSING, "Parameters with such names are trained.", example="[layer4, fc]", form=PATTERNS
+    )
     from_epoch: Optional[int] = setting(None, "First epoch of the stage, from 0.", at_least=0)
     from_step: Optional[int] = setting(None, "First global step of the stage, from 0, instead.", at_least=0)
     lr_factor: float = setting(1.0, "Multiplies the learning rate while the stage lasts.", above=0)
@@ -189,9 +209,17 @@ class FineTuneConfig:
 class UnfreezeConfig:
     """Stages: one of stages, from_depth and fine_tune."""
 
-    stages: Optional[list[StageConfig]] = setting(None, "The stages, one by one, the first from 0.")
-    from_depth: Optional[DepthConfig] = section(None, "Stages made from the network's depth, instead.")
-    fine_tune: Optional[FineTuneConfig] = section(None, "Stages and rates as fastai's, instead.")
+    stages: Optional[list[StageConfig]] = setting(
+        None,
+        "The stages, one by one, the first from 0.",
+        example='[{from_epoch: 0, trainable: fc}, {from_epoch: 3, trainable: ".*"}]',
+    )
+    from_depth: Optional[DepthConfig] = section(
+        None, "Stages made from the network's depth, instead.", example="{n: 3, epochs_per_stage: 2}"
+    )
+    fine_tune: Optional[FineTuneConfig] = section(
+        None, "Stages and rates as fastai's, instead.", example="{freeze_epochs: 1}"
+    )
     restore_best_between_stages: bool = setting(
         False, "Begin each later stage from the best epoch of the one before."
     )
@@ -210,6 +238,7 @@ class LRConfig:
     groups: dict[str, float] = setting(
         {},
         "Regular expression to a further factor; the first found counts.",
+        example="{layer4: 0.1}",
         at_least=0,
         on_resume=BY_LR_ON_RESUME,
     )
@@ -245,16 +274,22 @@ class KeepConfig:
 class CheckpointsConfig:
     """Checkpoints of this run."""
 
-    save: SaveConfig = section(SaveConfig, "When they are saved.")
-    keep: KeepConfig = section(KeepConfig, "Which of them stay.")
-    metadata: dict[str, Any] = setting({}, "Plain values stored with each.")
+    save: SaveConfig = section(
+        SaveConfig, "When they are saved.", example="{every_epochs: 1, every_steps: 500}"
+    )
+    keep: KeepConfig = section(KeepConfig, "Which of them stay.", example="{latest: 3, best: acc}")
+    metadata: dict[str, Any] = setting(
+        {}, "Plain values stored with each.", example="{labels: [scratch, dent]}"
+    )
     layout: str = setting(
         "native",
         "Files that Paddle reads by itself, or tensors that are shared while they do not change.",
         choices=LAYOUTS_ON_DISK,
     )
     save_on_signal: bool = setting(True, "Save and stop at a signal.")
-    signals: Optional[list[str]] = setting(None, "Names of those signals; null: SIGTERM and SIGUSR1.")
+    signals: Optional[list[str]] = setting(
+        None, "Names of those signals; null: SIGTERM and SIGUSR1.", example="[SIGTERM, SIGUSR2]"
+    )
     on_error: str = setting("raise", "What a failed save does to training.", choices=("raise", "warn"))
 
 
@@ -263,7 +298,7 @@ class MirrorConfig:
     """Copies of the checkpoints, made behind training."""
 
     url: str = setting(MISSING, "Where to: any fsspec URL, or a path.")
-    keep: Optional[KeepConfig] = section(None, "Which stay there; null: all.")
+    keep: Optional[KeepConfig] = section(None, "Which stay there; null: all.", example="{latest: 3}")
     max_bytes_per_second: Optional[float] = setting(None, "Limit for all uploads together.", above=0)
 
 
@@ -276,7 +311,9 @@ class VisualDLConfig:
     histograms: bool = setting(False, "Log the distribution of each trainable parameter after every epoch.")
     gradient_norm: bool = setting(False, "Log the norm over all gradients.")
     rank_throughput: bool = setting(False, "On several ranks, log the throughput of each.")
-    hparams: dict[str, Any] = setting({}, "Settings by which this run is compared with others.")
+    hparams: dict[str, Any] = setting(
+        {}, "Settings by which this run is compared with others.", example="{augmentation: flips}"
+    )
 
 
 @dataclass
@@ -293,27 +330,64 @@ class RegistryConfig:
 class Config:
     """The whole configuration."""
 
-    model: ModelConfig = section(ModelConfig, "The network, and the weights it starts from.")
-    training: TrainingConfig = section(TrainingConfig, "The run.")
+    model: ModelConfig = section(
+        ModelConfig,
+        "The network, and the weights it starts from.",
+        example="{arch: resnet50, checkpoint: runs/production}",
+    )
+    training: TrainingConfig = section(
+        TrainingConfig, "The run.", example="{epochs: 30, resume_from: latest}"
+    )
     optimizer: Optional[OptimizerConfig] = section(
-        None, "The optimizer; null: the script has its own.", on_resume=ANOTHER_RUN
+        None,
+        "The optimizer; null: the script has its own.",
+        example="{name: AdamW, learning_rate: 0.001}",
+        on_resume=ANOTHER_RUN,
     )
     warm_start: WarmStartConfig = section(
-        WarmStartConfig, "What is loaded of the source, and under which names.", on_resume=FOLLOWED
+        WarmStartConfig,
+        "What is loaded of the source, and under which names.",
+        example="{min_loaded: 0.9}",
+        on_resume=FOLLOWED,
     )
     head: Optional[HeadConfig] = section(
-        None, "How the rows of the head move by label; null: they are loaded as all else.", on_resume=FOLLOWED
+        None,
+        "How the rows of the head move by label; null: they are loaded as all else.",
+        example="{key: fc, new_labels: labels.txt}",
+        on_resume=FOLLOWED,
     )
     unfreeze: Optional[UnfreezeConfig] = section(
-        None, "Stages; null: everything is trained from the start.", on_resume=ANOTHER_RUN
+        None,
+        "Stages; null: everything is trained from the start.",
+        example='{stages: [{from_epoch: 0, trainable: fc}, {from_epoch: 3, trainable: ".*"}]}',
+        on_resume=ANOTHER_RUN,
     )
-    lr: Optional[LRConfig] = section(None, "The learning rate of a warm start; null: the optimizer's.")
+    lr: Optional[LRConfig] = section(
+        None,
+        "The learning rate of a warm start; null: the optimizer's.",
+        example="{factor: 0.1, warmup_steps: 200}",
+    )
     checkpoints: Optional[CheckpointsConfig] = section(
-        CheckpointsConfig, "Checkpoints of this run; null: none are saved.", on_resume=HARMLESS
+        CheckpointsConfig,
+        "Checkpoints of this run; null: none are saved.",
+        example="{save: {every_steps: 500}, keep: {latest: 3}}",
+        on_resume=HARMLESS,
     )
     mirror: Optional[MirrorConfig] = section(
-        None, "Copies of the checkpoints, made behind training; null: none.", on_resume=HARMLESS
+        None,
+        "Copies of the checkpoints, made behind training; null: none.",
+        example='{url: "s3://models/defects"}',
+        on_resume=HARMLESS,
     )
-    visualdl: Optional[VisualDLConfig] = section(None, "Logs for VisualDL; null: none.", on_resume=HARMLESS)
-    registry: RegistryConfig = section(RegistryConfig, "The registry of models.", on_resume=FOLLOWED)
-    user: dict[str, Any] = setting({}, "The script's own settings, of any form.", on_resume=NOT_OURS)
+    visualdl: Optional[VisualDLConfig] = section(
+        None, "Logs for VisualDL; null: none.", example="{log_freq: 50}", on_resume=HARMLESS
+    )
+    registry: RegistryConfig = section(
+        RegistryConfig,
+        "The registry of models.",
+        example='{root: "s3://models/registry"}',
+        on_resume=FOLLOWED,
+    )
+    user: dict[str, Any] = setting(
+        {}, "The script's own settings, of any form.", example="{name: defects}", on_resume=NOT_OURS
+    )

@@ -74,6 +74,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
         stopping: True once :meth:`stop_now` was called.
         report: What the start restored, once ``WarmStartCallback`` has acted; else None.
+        metric_names: Those of the losses and metrics, as fit logs them.
         board: What callbacks have to show.
         kept_arrays: Arrays that callbacks want in each checkpoint and back on a resume, by a name of their own that no
             buffer of the network has; replaced, never changed in place.
@@ -119,7 +120,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.epochs = _epochs(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
         self.iters_before = 0
-        self._metric_names: list[str] = model._metrics_name()
+        self.metric_names: list[str] = model._metrics_name()
         self._in_step = False
         self._interruptible = True
         self.accumulate = int(fit_locals["accumulate_grad_batches"])
@@ -204,7 +205,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
     def metric_tags(self) -> list[str]:
         """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
         prefix = "eval/" if self.evaluates else "train/"
-        return [prefix + name for name in self._metric_names]
+        return [prefix + name for name in self.metric_names]
 
     @property
     def window_open(self) -> bool:
@@ -440,7 +441,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
 
     def _own(self, logs: dict[str, Any] | None) -> dict[str, Any]:
         """Copy this model's values; all models of a process share Paddle's one dictionary, and leave theirs in it."""
-        return {name: logs[name] for name in self._metric_names if name in logs} if logs else {}
+        return {name: logs[name] for name in self.metric_names if name in logs} if logs else {}
 
     def _complete_epoch(self, eval_logs: dict[str, Any] | None) -> None:
         self.progress = self.progress.after_epoch()

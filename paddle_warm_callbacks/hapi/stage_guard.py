@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paddle_warm_callbacks.arguments import nearest
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import attributes, optimizer_state, rng, training_state
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -76,11 +77,14 @@ class BestOfStage:
         if eval_logs is None:
             return
         if self._monitor not in eval_logs:
+            there = sorted(set(eval_logs) - {"step", "steps", "batch_size"})
+            near = nearest(self._monitor, there)
             raise InvalidArgumentError(
                 "the evaluation has no such metric",
                 where="StagedUnfreeze(monitor=)",
                 received=repr(self._monitor),
-                expected="one of " + ", ".join(sorted(set(eval_logs) - {"step", "steps", "batch_size"})),
+                expected="one of " + ", ".join(there),
+                remedy=f"did you mean {near}?" if near else "",
             )
         # A rank's loss is that of its share of the data: rank 0's counts, so that all keep and restore the same epoch.
         mean = float(np.mean(eval_logs[self._monitor]))

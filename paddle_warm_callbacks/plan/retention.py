@@ -51,6 +51,16 @@ class RetentionPolicy(ABC):
         """The metrics the policy looks at; one that no record has is a likely misspelling."""
         return frozenset()
 
+    def __bool__(self) -> bool:
+        """Refuse: ``and`` and ``or`` would drop one of the policies that they were to join."""
+        raise InvalidArgumentError(
+            "a policy is neither true nor false",
+            where="keep=",
+            received=f"{self!r} before `and`, `or` or `not`, or in a condition",
+            expected="policies joined by |",
+            remedy='KeepLatest(3) | KeepBest("acc")',
+        )
+
     def __or__(self, other: RetentionPolicy) -> AnyRetentionPolicy:
         if not isinstance(other, RetentionPolicy):
             return NotImplemented

@@ -69,6 +69,16 @@ class SavePolicy(ABC):
                 resumed run fall where those of the uninterrupted one do.
         """
 
+    def __bool__(self) -> bool:
+        """Refuse: ``and`` and ``or`` would drop one of the policies that they were to join."""
+        raise InvalidArgumentError(
+            "a policy is neither true nor false",
+            where="save=",
+            received=f"{self!r} before `and`, `or` or `not`, or in a condition",
+            expected="policies joined by |",
+            remedy="EveryNEpochs(1) | EveryNSteps(500)",
+        )
+
     def __or__(self, other: SavePolicy) -> AnySavePolicy:
         if not isinstance(other, SavePolicy):
             return NotImplemented

@@ -403,14 +403,28 @@ def test_a_new_best_is_saved_and_a_resumed_run_knows_the_old_one(tmp_path: Path)
 
 
 def test_a_metric_that_nothing_has_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said_before_a_step: list[str] = []
+
+    class FirstStep(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            said_before_a_step.extend(caplog.messages if not said_before_a_step else ())
+
     saver = PeriodicCheckpoint(tmp_path, keep=KeepLatest(1) | KeepBest("accuracy"))
     with caplog.at_level(logging.WARNING, logger="paddle_warm_callbacks"):
-        fit(model(), saver, eval_data=Points(), epochs=3)
+        fit(model(), saver, FirstStep(), eval_data=Points(), epochs=3)
         fit(model(), PeriodicCheckpoint(tmp_path / "ok", keep=KeepBest("acc")), eval_data=Points(), epochs=1)
-    said = [record.getMessage() for record in caplog.records if "no metric is called" in record.getMessage()]
-    assert len(said) == 1
-    assert "accuracy" in said[0]
-    assert "acc, loss" in said[0]
+        trained = PeriodicCheckpoint(tmp_path / "trained", keep=KeepBest("train_acc"))
+        fit(model(), trained, epochs=1)
+    (said,) = (message for message in caplog.messages if "metric" in message)
+    assert (
+        "no metric is called accuracy: did you mean acc? There are: loss, acc, train_loss, train_acc" in said
+    )
+    assert said in said_before_a_step  # not after an hour, when the first evaluation is there
+
+
+def test_a_metric_of_evaluation_without_one_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(model(), PeriodicCheckpoint(tmp_path, save=EveryNSteps(2) | OnNewBest("acc")), epochs=1)
+    assert "there is never a acc: it is of an evaluation, and fit was given no eval_data" in caplog.text
 
 
 class Failing(Points):

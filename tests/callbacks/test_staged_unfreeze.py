@@ -353,6 +353,10 @@ def test_a_stage_that_fit_never_reaches_is_warned_of(
 def test_stages_are_checked_when_the_callback_is_built() -> None:
     with pytest.raises(InvalidArgumentError):
         StagedUnfreeze([Stage(1, "fc")])
+    for no_list in (Stage(0, "fc"), "fc", 3):
+        with pytest.raises(InvalidArgumentError, match="a list of one Stage or more") as caught:
+            StagedUnfreeze(no_list)  # type: ignore[arg-type]
+        assert '[Stage(0, "fc"), ' in caught.value.remedy
 
 
 def test_an_optimizer_over_parameter_groups_is_refused_with_what_does_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 import logging
 import os
@@ -59,7 +60,7 @@ def callbacks(directory: Path, save: Any = None, **options: Any) -> list[Any]:
         WarmStartCallback(run_dir=directory / "run", resume_from="latest"),
         WarmLRScaler(0.5, groups={"fc": 1.0, "body": 0.1}),
         StagedUnfreeze([Stage(0, "fc"), Stage(2, ".*", lr_factor=0.5)]),
-        PeriodicCheckpoint(directory / "run", save=save or EveryNSteps(2)),
+        PeriodicCheckpoint(directory / "run", save=EveryNSteps(2) if save is None else save),
         WarmVisualDL(directory / "vdl", log_freq=1, **options),
     ]
 
@@ -330,3 +331,22 @@ def test_the_lineage_names_the_checkpoint_that_was_started_from(tmp_path: Path) 
 def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         WarmVisualDL(**wrong)
+
+
+def test_a_place_where_no_logs_can_be_is_told_with_what_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for given in (tmp_path / "file", tmp_path / "file" / "vdl"):
+        with pytest.raises(InvalidArgumentError, match="a file is where the directory would be") as caught:
+            WarmVisualDL(given)
+        assert caught.value.remedy == f"{tmp_path / 'file'} is a file: name another directory"
+    board = WarmVisualDL(tmp_path / "vdl")
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(InvalidArgumentError, match="the logs cannot be written there") as caught:
+        fit(model(), board, epochs=1)
+    assert "No space left on device" in caught.value.received

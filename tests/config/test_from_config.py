@@ -27,6 +27,7 @@ from paddle_warm_callbacks import (
     Mirror,
     OnException,
     OnNewBest,
+    PatternError,
     PeriodicCheckpoint,
     SourceError,
     Stage,
@@ -41,6 +42,7 @@ SEED = """
 model: {arch: resnet50, pretrained: true, checkpoint: s3://models/v3/best.pdparams}
 training: {resume_from: latest}
 """
+SOURCE = "model: {checkpoint: old.pdparams}\n"
 SECRET = "s3cr3t-token"
 
 
@@ -415,3 +417,41 @@ def test_overrides_and_dictconfigs_are_taken_as_hydra_gives_them() -> None:
     assert from_config(config, ["user.classes=5"]).network.fc.weight.shape == [512, 5]
     assert config.user.classes == 3
     assert len(Points()) > 0
+
+
+@pytest.mark.parametrize("text", ["", "# training: {epochs: 3}\n"])
+def test_an_empty_file_is_a_slip_and_nothing_given_on_purpose_is_none(text: str) -> None:
+    path = write(text)
+    with pytest.raises(InvalidArgumentError, match="the configuration is empty") as caught:
+        from_config(path)
+    assert "training: {run_dir: runs/defects, epochs: 30}" in caught.value.remedy
+    assert from_config(path, ["training.epochs=3"]).config.training.epochs == 3
+    assert from_config({}).config.training.epochs is None
+
+
+@pytest.mark.parametrize(
+    ("yaml", "where", "remedy"),
+    [
+        (
+            "unfreeze:\n  stages:\n  - {from_epoch: 0, trainable: fcc}",
+            "unfreeze.stages[0].trainable in {}, line 3",
+            "'fc",
+        ),
+        ("lr:\n  groups:\n    bdoy: 0.1", "lr.groups in {}, line 2", "'body"),
+        (f"{SOURCE}warm_start:\n  exclude: fcc", "warm_start.exclude in {}, line 3", "'fc"),
+        (
+            f"{SOURCE}head:\n  key: head\n  old_labels: [a]\n  new_labels: [a]",
+            "head.key in {}, line 3",
+            "HeadTransplant('fc', …)",
+        ),
+    ],
+)
+def test_a_pattern_that_names_nothing_of_the_network_is_told_with_its_line(
+    yaml: str, where: str, remedy: str
+) -> None:
+    path = write(yaml)
+    with pytest.raises(PatternError) as caught:
+        from_config(path, network=model(2).network)
+    assert where.format(path) in caught.value.where
+    assert remedy in caught.value.remedy
+    from_config(path)  # without a network there is nothing to compare with

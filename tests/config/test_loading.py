@@ -6,28 +6,48 @@ import contextlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from paddle_warm_callbacks.config.loading import load
 from paddle_warm_callbacks.config.schema import Config, HeadConfig, StageConfig
-from paddle_warm_callbacks.config.structure import paths, structure_of
+from paddle_warm_callbacks.config.structure import VALUE, Node, paths, structure_of
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 
 
-def write(tmp_path: Path, yaml: str) -> Path:
+def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "config.yaml"
-    path.write_text(yaml, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    for yaml in ("", "# nothing yet\n", "training:\n"[:0]):
-        assert load(Config, write(tmp_path, yaml)).values == Config()
+    for text in ("", "# nothing yet\n", "training:\n"[:0]):
+        assert load(Config, write(tmp_path, text)).values == Config()
+
+
+NESTED = [
+    (path, node)
+    for path, node in paths(structure_of(Config), sections=True)
+    if node.kind != VALUE or node.metadata.get("form") or get_origin(node.type) is list
+]
+
+
+@pytest.mark.parametrize(("path", "node"), NESTED, ids=[path for path, _ in NESTED])
+def test_whatever_is_no_single_value_has_an_example_that_is_right(path: str, node: Node) -> None:
+    name = path.rpartition(".")[2]
+    required: dict[str, Any] = {"head": {"key": "fc", "new_labels": ["a"]}, "stages[]": {"trainable": "fc"}}
+    required |= {"schedule": {"name": "CosineAnnealingDecay"}, "mirror": {"url": "s3://b"}}
+    value: Any = {name: yaml.safe_load(node.metadata["example"])}
+    for part in reversed(path.split(".")[:-1]):
+        section = {**required.get(part, {}), **value}
+        value = {part[:-2]: [section]} if part.endswith("[]") else {part: section}
+    load(Config, value)
 
 
 def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -87,13 +107,15 @@ lr: "${user.none}"
         ("keep: {latest: 3}", "line 1", "did you mean checkpoints.keep?"),
         ("unfreeze:\n  stages:\n  - {trainable: fc}\n  - {trainble: x}", "line 4", "unfreeze.stages[1].trainable?"),
         ("1: 2", "1 in {file}, line 1", "there is no such setting"),
-        ("training: latest", "training in {file}, line 1", "a setting is of another form"),
-        ("unfreeze:\n  stages: {trainable: fc}", "unfreeze.stages in {file}, line 2", "a list of sections"),
+        ("training: latest", "training in {file}, line 1", "write it so: training: {epochs: 30, resume_from: latest}"),
+        ("unfreeze:\n  stages: {trainable: fc}", "unfreeze.stages in {file}, line 2", "stages: [{from_epoch: 0, "),
         ("unfreeze:\n  stages: [fc]", "unfreeze.stages[0] in {file}, line 2", "a section with some of: trainable"),
-        ("user: [1]", "user in {file}, line 1", "a mapping"),
+        ("unfreeze:\n  stages: [fc]", "unfreeze.stages[0] in {file}", "write it so: stages: [{from_epoch: 0, tr"),
+        ("user: [1]", "user in {file}, line 1", "write it so: user: {name: defects}"),
         ("training:\n  epochs: [1]", "training.epochs in {file}, line 2", "a whole number, at least 1"),
         ("checkpoints:\n  signals: SIGTERM", "checkpoints.signals in {file}, line 2", "a list, each a text"),
         ("lr: {groups: {fc: {a: 1}}}", "lr.groups.fc in {file}, line 1", "name: a number, at least 0"),
+        ("lr: {groups: {fc: {a: 1}}}", "lr.groups.fc in {file}, line 1", "write it so: groups: {layer4: 0.1}"),
         ("lr:\n  groups: [1]", "lr.groups in {file}, line 2", "a mapping"),
         ("training:\n  epochs: many", "training.epochs in {file}, line 2", "could not be converted to Integer"),
         ("training:\n  epochs: 0", "training.epochs in {file}, line 2", "at least 1"),
@@ -206,7 +228,7 @@ def test_whatever_is_written_anywhere_is_taken_or_refused_with_an_error_of_ours(
     except InvalidArgumentError:
         return
     assert isinstance(loaded.values, Config)
-    assert load(Config, loaded.plain).values == loaded.values
+    assert load(Config, loaded.plain).plain == loaded.plain  # whose keys are texts, as those of JSON
 
 
 @settings(max_examples=100)

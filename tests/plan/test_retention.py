@@ -135,6 +135,8 @@ def test_joining_keeps_one_flat_readable_list() -> None:
         (lambda: KeepBest("acc", "maximum"), "'max' | 'min'"),
         (lambda: KeepBest("acc", n=0), "KeepBest(n=)"),
         (lambda: AnyRetentionPolicy(()), "KeepLatest"),
+        (lambda: KeepLatest(1) and KeepBest("acc"), 'KeepLatest(3) | KeepBest("acc")'),
+        (lambda: KeepLatest(1) or KeepBest("acc"), "neither true nor false"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(build: Any, says: str) -> None:

@@ -122,6 +122,21 @@ def test_a_policy_of_one_s_own_joins_too() -> None:
     assert [moment.progress.global_step for moment in run(AtStep() | EveryNSteps(7), moments([8]))] == [5, 7]
 
 
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda: EveryNEpochs(1) and EveryNSteps(5),
+        lambda: EveryNEpochs(1) or EveryNSteps(5),
+        lambda: not EveryNEpochs(1),
+        lambda: bool(EveryNEpochs(1) | EveryNSteps(5)),
+    ],
+)
+def test_and_and_or_do_not_drop_a_policy_in_silence(joined: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="neither true nor false") as caught:
+        joined()
+    assert caught.value.remedy == "EveryNEpochs(1) | EveryNSteps(500)"
+
+
 @pytest.mark.parametrize("build", [EveryNEpochs, EveryNSteps, EveryNSeconds])
 @pytest.mark.parametrize("wrong", [0, -1, "2", None, True, float("nan")])
 def test_wrong_numbers_are_refused_at_once(build: Any, wrong: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from paddle_warm_callbacks.arguments import require_int, require_number
 from paddle_warm_callbacks.errors import InvalidArgumentError
@@ -121,15 +121,16 @@ class StagePlan:
     _starts: ClassVar[list[int]]  # of each instance, and no field
 
     def __init__(self, stages: Iterable[Stage]) -> None:
-        listed = tuple(stages)
+        given: Any = stages  # one Stage alone is a likely slip
+        listed: tuple[Stage, ...] = tuple(given) if isinstance(given, Iterable) else ()
         object.__setattr__(self, "stages", listed)
         where = "stages"
         if not listed or not all(isinstance(stage, Stage) for stage in listed):
             raise InvalidArgumentError(
                 "a plan is made of stages",
                 where=where,
-                received=repr(listed),
-                expected="one Stage or more",
+                received=repr(given),
+                expected="a list of one Stage or more",
                 remedy='for example [Stage(0, "fc"), Stage(3, ".*", lr_factor=0.1)]',
             )
         starts = [stage.start for stage in listed]
