@@ -94,3 +94,13 @@ class ResumeChangedError(WarmCallbacksError):
 
 class RankError(WarmCallbacksError):
     """The ranks of a distributed run cannot go on together: one is missing, has failed, or is not where others are."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """Write an exception so that another error can quote it, such as another rank's.
+
+    >>> in_a_line(InvalidArgumentError("n must be positive", received="0"))
+    'InvalidArgumentError: n must be positive'
+    """
+    text = error.what if isinstance(error, WarmCallbacksError) else str(error)
+    return f"{type(error).__name__}: {text}".splitlines()[0][:500]

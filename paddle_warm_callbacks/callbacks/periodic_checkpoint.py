@@ -5,25 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import mirror
-from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.in_flight import SaveEvent
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
 from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
 from paddle_warm_callbacks.checkpoint.names import position_of
-from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
+from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
 from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
 from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
+from paddle_warm_callbacks.hapi.save_contents import contents_of
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
+from paddle_warm_callbacks.hapi.shares import Shares, agreeing
 from paddle_warm_callbacks.hapi.staging import Copying
 from paddle_warm_callbacks.plan.metric_names import of_unknown
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
@@ -64,11 +68,12 @@ class PeriodicCheckpoint(FitCallback):
         layout: ``"native"``: ``model.pdparams`` and ``model.pdopt`` of its own in each checkpoint, which Paddle reads
             without this package. ``"shards"``: tensors that are as they were in the checkpoint before are not written
             again but shared with it on disk, as while a backbone is frozen; each directory still holds all it needs,
-            and ``paddle-warm export`` makes a ``.pdparams`` of it.
+            and ``paddle-warm export`` makes a ``.pdparams`` of it. On several ranks, all that can write to rank 0's
+            ``run_dir`` write their shares of each checkpoint side by side; in ``"native"``, rank 0 writes alone.
 
     Attributes:
-        events: One :class:`SaveEvent` for each committed checkpoint of this fit: seconds blocked, seconds to durable,
-            bytes.
+        events: One :class:`SaveEvent` for each committed checkpoint of this fit that this rank has written to: seconds
+            blocked, seconds to durable, bytes.
         waited: How many saves of this fit had to wait for the write before theirs; a wait that is felt is logged.
         preempted_by: Name of the signal that ended training, or None.
 
@@ -105,6 +110,7 @@ class PeriodicCheckpoint(FitCallback):
                 expected="no mirror=, or a run_dir on this machine",
             )
         self._store = CheckpointStore(place, layout=layout)
+        self._layout = layout
         self._save = save
         self._keep = keep
         self._mirror = proof.mirror_of(Mirror.of(mirror if own_url is None else own_url))
@@ -150,7 +156,8 @@ class PeriodicCheckpoint(FitCallback):
                 ", ".join(strangers[:5]),
             )
         self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
-        self._writer: BackgroundWriter | None = None
+        self._writer: BackgroundWriter | ShareWriter | None = None
+        self._shares: Shares | None = None
         if loop.ranks.rank == 0:
             self._lock = self._store.lock()
         self._started = time.monotonic()
@@ -166,8 +173,8 @@ class PeriodicCheckpoint(FitCallback):
         """Open the run directory for writing, from the position training starts at."""
         if loop.resumed_from is not None:
             self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
+        self._open_for_writing(loop)
         if loop.ranks.rank == 0:
-            self._open_for_writing(loop)
             wanted = self._keep.metrics | self._save.metrics
             for sentence in of_unknown(wanted, loop.metric_names, evaluates=loop.evaluates):
                 logger.warning("PeriodicCheckpoint: %s", sentence)
@@ -181,7 +188,7 @@ class PeriodicCheckpoint(FitCallback):
         """Save if one is due, and after a signal: save and stop."""
         self._decisions.boundary_passed()
         stopping = self._decisions.stop_for is not None
-        again = self._take_torn()
+        again = self._take_torn(loop)
         if not (stopping or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
             self._remember_before_evaluation(loop)
             return
@@ -223,7 +230,8 @@ class PeriodicCheckpoint(FitCallback):
         """Save the last state, unless that is what was saved last."""
         self._decisions.training_ended()
         self._wait_for_writer()
-        self._take_torn()
+        if loop.ranks.agree("whether the last copy was worthless", self._copies.take_torn(), any):
+            self._last = self._last_but_one
         if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
         if loop.ranks.many:
@@ -232,7 +240,7 @@ class PeriodicCheckpoint(FitCallback):
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
         self._copies.wait()
-        self._take_torn()
+        self._take_torn(loop)
         saved = self._last is not None and self._last.progress == loop.progress
         if saved or not self._save.on_exception or loop.window_open or loop.ranks.many:
             return
@@ -294,36 +302,35 @@ class PeriodicCheckpoint(FitCallback):
         waited, self._waiting_for_window = self._waiting_for_window, 0
         self._decisions.saved()
         self._wait_for_last()
-        self._take_torn()
+        if self._copies.take_torn():  # what was to be saved then is superseded by this
+            self._last = self._last_but_one
         self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
         state = counters or training_state.capture_counters(loop)
         if loop.ranks.many:
             state = rank_state.gathered(loop, state)
         if self._writer is None:
             return  # rank 0 writes
-        tensors, copying = self._copies.capture(loop, behind=behind)
-        metadata = {**self._provenance, **self._metadata}
-        if loop.report is not None:
-            metadata["start"] = loop.report.to_json()
-        if loop.ancestry:
-            metadata["ancestry"] = loop.ancestry
-        if waited:
-            metadata["waited_for_accumulation_window"] = waited
-        contents = CheckpointContents(
-            model=tensors.model,
-            model_names=tensors.model_names,
-            optimizer=tensors.optimizer,
-            extra=tensors.extra,
-            state=state,
-            progress=loop.progress,
-            epoch_completed=epoch_completed,
-            metrics=metrics,
-            metadata=metadata,
-            parent=loop.parent,
-            writer=training_state.versions(),
-        )
+        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares)
+        if isinstance(self._writer, ShareWriter):
+            share = ShareContents(tensors.mine, loop.progress.global_step)
+            submit = partial(self._writer.submit, share)
+        else:
+            metadata = {**self._provenance, **self._metadata}
+            if waited:
+                metadata["waited_for_accumulation_window"] = waited
+            contents = contents_of(
+                loop, tensors, state, epoch_completed=epoch_completed, metrics=metrics, metadata=metadata
+            )
+            submit = partial(self._writer.submit, contents)
         self._seconds_copying, self._copying = time.monotonic() - began, copying
-        self._guarded(lambda: self._submit(contents, copying))
+        self._guarded(lambda: self._submit(submit, copying))
+
+    def _submit(self, submit: Callable[..., None], copying: Copying | None) -> None:
+        if copying is None:
+            submit()
+            return
+        submit(ready=lambda: self._copies.run(copying))
+        self._copies.hold_for(copying)
 
     def _wait_for_last(self) -> None:
         """Wait until the checkpoint before is durable: its buffers are the ones that the next copy goes into."""
@@ -335,20 +342,18 @@ class PeriodicCheckpoint(FitCallback):
             level = logging.INFO if seconds >= _SECONDS_WORTH_SAYING else logging.DEBUG
             logger.log(level, "a save waited %.2f s for the one before it to be durable", seconds)
 
-    def _submit(self, contents: CheckpointContents, copying: Copying | None) -> None:
-        assert self._writer is not None
-        if copying is None:
-            self._writer.submit(contents)
-            return
-        self._writer.submit(contents, lambda: self._copies.run(copying))
-        self._copies.hold_for(copying)
+    def _take_torn(self, loop: FitLoop) -> bool:
+        """Return whether to save now because the last copy was worthless, on which nothing was saved.
 
-    def _take_torn(self) -> bool:
-        """Return whether the last copy was worthless: what it was to save is not saved then."""
-        torn = self._copies.take_torn()
-        if torn:
-            self._last = self._last_but_one
-        return torn
+        On several ranks, where one rank alone knows that, it has all of them save at a boundary to come.
+        """
+        if not self._copies.take_torn():
+            return False
+        if loop.ranks.many:
+            self._decisions.save_again()
+            return False
+        self._last = self._last_but_one
+        return True
 
     def _committed(self, loop: FitLoop, event: SaveEvent) -> None:
         """Note a commit, with all that training waited for it; on the writer's thread, one commit at a time."""
@@ -408,6 +413,32 @@ class PeriodicCheckpoint(FitCallback):
         loop.stop_now()
 
     def _open_for_writing(self, loop: FitLoop) -> None:
+        """Begin on rank 0, and find out which ranks write."""
+        rank = loop.ranks.rank
+        to_mirror = self._begin(loop) if rank == 0 else None
+        if loop.ranks.many and self._layout == "shards":
+            self._shares = Shares.of(loop.ranks, self._store.run_dir)
+        agree = None if self._shares is None else agreeing(loop.ranks)
+        if rank == 0:
+            self._writer = BackgroundWriter(
+                self._store,
+                keep=self._keep,
+                mirror=self._mirror,
+                on_commit=lambda event: self._committed(loop, event),
+                on_mirrored=lambda event: self._mirrored(loop, event),
+                agree=agree,
+            )
+            if to_mirror is not None:
+                self._writer.copy(to_mirror)
+        elif agree is not None:
+            self._writer = ShareWriter(
+                self._store.run_dir, rank, agree, lambda event: self._committed(loop, event)
+            )
+        if self._writer is not None:
+            self._copies.open(loop.optimizer)
+
+    def _begin(self, loop: FitLoop) -> Checkpoint | None:
+        """Order what comes behind what is there; return what was resumed, if the mirror lacks it."""
         resumed = loop.resumed_from
         ours = resumed is not None and self._store.holds(resumed)
         there = 0 if ours else len(self._store.list())
@@ -421,18 +452,8 @@ class PeriodicCheckpoint(FitCallback):
             )
         mirrored = () if self._mirror is None else mirror.names_there(self._mirror.url)
         self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
-        self._writer = BackgroundWriter(
-            self._store,
-            keep=self._keep,
-            mirror=self._mirror,
-            on_commit=lambda event: self._committed(loop, event),
-            on_mirrored=lambda event: self._mirrored(loop, event),
-        )
-        if resumed is not None and ours and resumed.name not in mirrored:
-            self._writer.copy(resumed)  # the run was interrupted before it had been
-        # That a copy was worthless one rank would know alone, and a checkpoint is all ranks' affair.
-        if not loop.ranks.many:
-            self._copies.open(loop.optimizer)
+        # else the run was interrupted before it had been copied
+        return resumed if resumed is not None and ours and resumed.name not in mirrored else None
 
     def _wait_for_writer(self) -> None:
         if self._writer is not None:

@@ -14,11 +14,23 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Stand, among the arrays of a checkpoint, for one that another rank writes.
+
+    Attributes:
+        key: Under which that rank tells where it is.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True)
 class CheckpointContents:
     """Hold the state of exactly one position of a run.
 
     The arrays are host memory, written as they stand: whoever builds this leaves them alone until the checkpoint is
-    committed. bfloat16 is uint16, as Paddle stores it.
+    committed. bfloat16 is uint16, as Paddle stores it. Where several ranks write a checkpoint together, an
+    :class:`Elsewhere` may stand for an array.
 
     Attributes:
         model: Structured name to array: parameters and persistable buffers. Written to ``model.pdparams``.

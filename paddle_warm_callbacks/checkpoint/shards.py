@@ -16,16 +16,17 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from paddle_warm_callbacks.checkpoint import durable, jsonvalue
+from paddle_warm_callbacks.checkpoint.contents import Elsewhere
 from paddle_warm_callbacks.checkpoint.digests import digest_of, digest_of_file, new_digest
 from paddle_warm_callbacks.checkpoint.manifest import FileEntry, TensorEntry
-from paddle_warm_callbacks.errors import CorruptCheckpointError
+from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -51,9 +52,76 @@ class Base:
     tensors: tuple[TensorEntry, ...]
 
 
-class _Array(NamedTuple):
+@dataclass(frozen=True)
+class Stored:
+    """Where the bytes of an array are.
+
+    Attributes:
+        shape: Of the array.
+        dtype: NumPy's name of its dtype.
+        digest: Of its bytes, in C order and little-endian.
+        shard: The file they are in.
+        offset: Bytes before them in it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+    shard: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process has written of a checkpoint, all of it on disk.
+
+    Attributes:
+        files: Its shards, written and linked.
+        stored: Where each array is, by the key it was given under.
+        bytes_written: Links not counted.
+    """
+
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    bytes_written: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for another rank."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Share:
+        """Return what :meth:`to_json` was called on."""
+        return cls(
+            {name: FileEntry(**entry) for name, entry in record["files"].items()},
+            {
+                key: Stored(**{**place, "shape": tuple(place["shape"])})
+                for key, place in record["stored"].items()
+            },
+            record["bytes_written"],
+        )
+
+
+class Others(Protocol):
+    """The other processes, where several write a checkpoint together."""
+
+    def begin(self, directory: Path, base: Base | None) -> None:
+        """Let them write their shares into ``directory``, and share with ``base``."""
+
+    def gathered(self) -> Share:
+        """Return what they have written, once all have; raise if one could not, once none writes any more."""
+
+
+class _Leaf(NamedTuple):
     file: str
     name: str
+    value: np.ndarray[Any, Any] | Elsewhere
+
+    def key(self, number: int) -> str:
+        return self.value.key if isinstance(self.value, Elsewhere) else str(number)
+
+
+class _Array(NamedTuple):
     array: np.ndarray[Any, Any]
     data: memoryview[int]
     digest: str
@@ -86,16 +154,18 @@ class Linker:
                     return False
                 self._seen[shard] = _identity(base / shard)
             os.link(base / shard, directory / shard)
+        except FileExistsError:  # another rank, whose share has as much of it, was first
+            return (base / shard).samefile(directory / shard)
         except (
             OSError
-        ) as error:  # gone, unreadable; a file system without hard links, or with no more for this file
+        ) as error:  # gone, unreadable; a file system without hard links, or no more for this file
             logger.info("%s is not shared: %s", base / shard, error)
             return False
         return True
 
 
 def write_tensors(
-    directory: Path, parts: Parts, base: Base | None, linker: Linker
+    directory: Path, parts: Parts, base: Base | None, linker: Linker, others: Others | None = None
 ) -> tuple[dict[str, FileEntry], list[TensorEntry], int]:
     """Write the tensors of ``parts``, and how they go together, into ``directory``; all of it on disk on return.
 
@@ -104,39 +174,93 @@ def write_tensors(
         parts: File of the native layout to its content and its table of generated names.
         base: The checkpoint before, or None.
         linker: Of the store.
+        others: Who writes what an :class:`Elsewhere` stands for.
 
     Returns:
         Entries of the files; of the tensors; bytes that were written, links not counted.
+
+    Raises:
+        CheckpointWriteError: Of ``others``, one could not write, or none has written an array.
     """
-    arrays: list[_Array] = []
+    leaves: list[_Leaf] = []
     structure = {
-        file: {"content": _without_arrays(content, file, "", arrays), "names": names}
+        file: {"content": _without_arrays(content, file, "", leaves), "names": names}
         for file, (content, names) in parts.items()
     }
-    files, places = _linked(directory, {array.digest for array in arrays}, base, linker)
-    fresh = {array.digest: array for array in arrays if array.digest not in places}
-    written = 0
-    if fresh:
-        shard = f"shard-{digest_of(''.join(fresh).encode('ascii'))}.bin"
-        files[shard] = _write_shard(directory / shard, fresh, places)
-        linker.written(directory / shard)
-        written += files[shard].size
+    own = {
+        leaf.key(number): leaf.value
+        for number, leaf in enumerate(leaves)
+        if not isinstance(leaf.value, Elsewhere)
+    }
+    theirs = Share()
+    if others is not None:
+        others.begin(directory, base)
+    try:
+        ours = write_share(directory, own, base, linker, salt="" if others is None else directory.name)
+    finally:
+        if others is not None:
+            theirs = others.gathered()
+    stored = {**theirs.stored, **ours.stored}
     data = json.dumps(jsonvalue.encode(structure), allow_nan=False).encode("ascii")
     durable.write_file(directory / STRUCTURE, data)
-    files[STRUCTURE] = FileEntry(len(data), digest_of(data))
-    entries = [
-        TensorEntry(
-            a.name,
-            a.file,
-            a.array.shape,
-            a.array.dtype.name,
-            places[a.digest].offset,
-            a.digest,
-            places[a.digest].shard,
+    files = {**theirs.files, **ours.files, STRUCTURE: FileEntry(len(data), digest_of(data))}
+    entries = [_entry(leaf, stored.get(leaf.key(number))) for number, leaf in enumerate(leaves)]
+    return files, entries, ours.bytes_written + theirs.bytes_written + len(data)
+
+
+def write_share(
+    directory: Path,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    base: Base | None,
+    linker: Linker,
+    *,
+    salt: str = "",
+) -> Share:
+    """Write those of ``arrays`` that ``base`` does not have, and link what it has; all of it on disk on return.
+
+    Args:
+        directory: The new checkpoint's.
+        arrays: By a key that the caller knows them by.
+        base: The checkpoint before, or None.
+        linker: Of this process.
+        salt: Different for each process that writes into ``directory``, so that their shards' names are.
+    """
+    found = {key: _digested(array) for key, array in arrays.items()}
+    files, places = _linked(directory, {array.digest for array in found.values()}, base, linker)
+    fresh = {array.digest: array for array in found.values() if array.digest not in places}
+    written = 0
+    if fresh:
+        shard = f"shard-{digest_of((salt + ''.join(fresh)).encode())}.bin"
+        files[shard] = _write_shard(directory / shard, fresh, places)
+        linker.written(directory / shard)
+        written = files[shard].size
+    stored = {
+        key: Stored(
+            a.array.shape, a.array.dtype.name, a.digest, places[a.digest].shard, places[a.digest].offset
         )
-        for a in arrays
-    ]
-    return files, entries, written + len(data)
+        for key, a in found.items()
+    }
+    return Share(files, stored, written)
+
+
+def _entry(leaf: _Leaf, stored: Stored | None) -> TensorEntry:
+    if stored is None:
+        raise CheckpointWriteError(
+            "no rank has written a tensor",
+            where=f"{leaf.file}, {leaf.name}",
+            received="its share from every rank, and it is in none",
+            expected="the same network and optimizer on every rank",
+            remedy="checkpoints committed before it are intact",
+        )
+    return TensorEntry(
+        leaf.name, leaf.file, stored.shape, stored.dtype, stored.offset, stored.digest, stored.shard
+    )
+
+
+def _digested(array: np.ndarray[Any, Any]) -> _Array:
+    plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+    data = plain.reshape(-1).view(np.uint8).data
+    return _Array(array, data, digest_of(data))
 
 
 def _linked(
@@ -178,24 +302,26 @@ def _pieces(data: memoryview[int]) -> Iterator[memoryview[int]]:
     return (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
 
 
-def _without_arrays(value: Any, file: str, path: str, arrays: list[_Array]) -> Any:
-    """Return ``value`` with each array's number in its place, and add the arrays to ``arrays``."""
-    if isinstance(value, np.ndarray):
-        plain = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<"), copy=False))
-        data = plain.reshape(-1).view(np.uint8).data
-        arrays.append(_Array(file, path, value, data, digest_of(data)))
-        return np.array(len(arrays) - 1)
+def _without_arrays(value: Any, file: str, path: str, leaves: list[_Leaf]) -> Any:
+    """Return ``value`` with each array's number in its place, and add the arrays to ``leaves``."""
+    if _is_leaf(value):
+        leaves.append(_Leaf(file, path, value))
+        return np.array(len(leaves) - 1)
     if isinstance(value, tuple):
-        named = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], np.ndarray)
+        named = len(value) == 2 and isinstance(value[0], str) and _is_leaf(value[1])
         return tuple(
-            _without_arrays(item, file, path if named else _joined(path, i), arrays)
+            _without_arrays(item, file, path if named else _joined(path, i), leaves)
             for i, item in enumerate(value)
         )
     if isinstance(value, list):
-        return [_without_arrays(item, file, _joined(path, i), arrays) for i, item in enumerate(value)]
+        return [_without_arrays(item, file, _joined(path, i), leaves) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {key: _without_arrays(item, file, _joined(path, key), arrays) for key, item in value.items()}
+        return {key: _without_arrays(item, file, _joined(path, key), leaves) for key, item in value.items()}
     return value
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, Elsewhere))
 
 
 def _joined(path: str, key: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from paddle_warm_callbacks.checkpoint import durable, jsonvalue, shards
-from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.contents import CheckpointContents, Elsewhere
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import (
     MANIFEST,
@@ -89,7 +89,11 @@ def write_files(directory: Path, contents: CheckpointContents) -> Written:
 
 
 def write_shards(
-    directory: Path, contents: CheckpointContents, base: shards.Base | None, linker: shards.Linker
+    directory: Path,
+    contents: CheckpointContents,
+    base: shards.Base | None,
+    linker: shards.Linker,
+    others: shards.Others | None = None,
 ) -> Written:
     """Write a checkpoint in the layout ``"shards"``, otherwise as :func:`write_files` does.
 
@@ -98,14 +102,16 @@ def write_shards(
         contents: Its arrays must not change until this returns.
         base: The checkpoint before, whose shards are shared; or None.
         linker: Of the store.
+        others: Who writes what an :class:`Elsewhere` in ``contents`` stands for.
 
     Raises:
         InvalidArgumentError: A value that cannot be stored.
+        CheckpointWriteError: Of ``others``, one could not write its share.
         OSError: Writing failed; the directory is worthless.
     """
     manifest_of = _prepared(contents, SHARDS_VERSION)
     state = _state(contents)
-    files, tensors, bytes_written = shards.write_tensors(directory, _parts(contents), base, linker)
+    files, tensors, bytes_written = shards.write_tensors(directory, _parts(contents), base, linker, others)
     for name, data in ((STATE, state), (TENSORS, tensors_to_bytes(tuple(tensors)))):
         durable.write_file(directory / name, data)
         files[name] = FileEntry(len(data), digest_of(data))
@@ -161,13 +167,17 @@ def _optimizer_names(optimizer: Mapping[str, Any]) -> Mapping[str, str] | None:
     """Return the table ``paddle.save`` adds: an accumulator's key is its name; with nested tensors there is none."""
     if any(isinstance(value, Mapping) and _holds_array(value) for value in optimizer.values()):
         return None
-    return {name: name for name, value in optimizer.items() if isinstance(value, np.ndarray)}
+    return {name: name for name, value in optimizer.items() if _is_array(value)}
 
 
 def _holds_array(values: Mapping[str, Any]) -> bool:
     return any(
-        isinstance(value, np.ndarray)
-        or (isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value))
+        _is_array(value)
+        or (isinstance(value, tuple) and any(_is_array(part) for part in value))
         or (isinstance(value, Mapping) and _holds_array(value))
         for value in values.values()
     )
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, Elsewhere))

@@ -22,7 +22,7 @@ import numpy as np
 import paddle
 from paddle.hapi.callbacks import CallbackList
 
-from paddle_warm_callbacks.errors import InvalidArgumentError, UnsupportedFitError
+from paddle_warm_callbacks.errors import InvalidArgumentError, UnsupportedFitError, in_a_line
 from paddle_warm_callbacks.hapi import gate, parallel, rng
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
@@ -466,7 +466,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             for hear in self._hearing[hook]:
                 hear(self, *args)
         except BaseException as error:
-            self._raised = parallel.in_a_line(error)
+            self._raised = in_a_line(error)
             raise
 
     def _close(self) -> None:
@@ -506,7 +506,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         # In a generator that is dropped, what was raised by others than our callbacks is out of sight.
         if self._raised or failure is None or isinstance(failure, GeneratorExit):
             return self._raised or "an exception ended its fit"
-        return parallel.in_a_line(failure)
+        return in_a_line(failure)
 
 
 class _Attended(list):  # type: ignore[type-arg]  # of callbacks, which are untyped

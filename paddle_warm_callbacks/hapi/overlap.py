@@ -8,6 +8,7 @@ from typing import Any
 from paddle_warm_callbacks.hapi import training_state
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.hold_back import HoldBack
+from paddle_warm_callbacks.hapi.shares import Shares
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.hapi.training_state import TensorState
 
@@ -37,11 +38,13 @@ class OverlappedCopies:
         self._at_once_from_now_on()
         self._buffers.release()
 
-    def capture(self, loop: FitLoop, *, behind: bool) -> tuple[TensorState, Copying | None]:
+    def capture(
+        self, loop: FitLoop, *, behind: bool, shares: Shares | None
+    ) -> tuple[TensorState, Copying | None]:
         """Return the tensors' copies; with a :class:`Copying`, they are to be made yet, by :meth:`run`."""
         if behind and self._hold is not None:
-            return training_state.capture_tensors_behind(loop, self._buffers)
-        return training_state.capture_tensors(loop, self._buffers), None
+            return training_state.capture_tensors_behind(loop, self._buffers, shares)
+        return training_state.capture_tensors(loop, self._buffers, shares), None
 
     def hold_for(self, copying: Copying) -> None:
         """Hold writes back until ``copying`` has been run, which another thread has been told to do."""

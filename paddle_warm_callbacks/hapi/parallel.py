@@ -17,7 +17,7 @@ import paddle
 from paddle.base import core
 
 from paddle_warm_callbacks.checkpoint import jsonvalue
-from paddle_warm_callbacks.errors import RankError, UnsupportedFitError, WarmCallbacksError
+from paddle_warm_callbacks.errors import RankError, UnsupportedFitError
 from paddle_warm_callbacks.hapi.rank_channel import BYE, LOST, Message, RankChannel, missing_error, named
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -67,7 +67,13 @@ class Ranks:
         return self.size > 1
 
     def agree(
-        self, what: str, mine: Any = None, decide: Decision | None = None, *, each: bool = False
+        self,
+        what: str,
+        mine: Any = None,
+        decide: Decision | None = None,
+        *,
+        each: bool = False,
+        among: str = "training",
     ) -> Any:
         """Return one outcome on every rank.
 
@@ -77,6 +83,8 @@ class Ranks:
             decide: Called on rank 0 with all parts, by rank; returns the outcome. What it raises is raised there, and
                 as RankError everywhere else. None: the outcome is None, and everybody has come.
             each: The outcome is a list of one outcome for each rank.
+            among: Which thread of each rank it is that agrees; a rank's agreements of one kind come one after the
+                other.
 
         Raises:
             RankError: A rank has failed, is gone, or did not come within the time limit; it is named.
@@ -113,9 +121,10 @@ class ConnectedRanks(Ranks):
         self.seconds = seconds
         self.changed = threading.Condition()
         self.failure: RankError | None = None
-        self._round = 0
-        self._parts: dict[int, dict[int, tuple[str, Any]]] = {}
-        self._outcomes: dict[int, Any] = {}
+        # By kind of thread how many agreements there were; by "<kind> <number>" what came for one.
+        self._rounds: dict[str, int] = {}
+        self._parts: dict[str, dict[int, tuple[str, Any]]] = {}
+        self._outcomes: dict[str, Any] = {}
         self._left: set[int] = set()
         self._handlers: dict[str, MessageHandler] = {
             "part": self._part_came,
@@ -128,16 +137,23 @@ class ConnectedRanks(Ranks):
         self.channel.listen()
 
     def agree(
-        self, what: str, mine: Any = None, decide: Decision | None = None, *, each: bool = False
+        self,
+        what: str,
+        mine: Any = None,
+        decide: Decision | None = None,
+        *,
+        each: bool = False,
+        among: str = "training",
     ) -> Any:
         """Exchange one message with rank 0 for each rank; see the base."""
-        self._round += 1
+        self._rounds[among] = self._rounds.get(among, 0) + 1
+        this = f"{among} {self._rounds[among]}"
         part = jsonvalue.encode(mine)
         if self.rank == 0:
-            return self._decide(what, part, decide, each)
-        self.channel.send(0, ["part", self._round, what, part])
-        self.wait_until(lambda: self._round in self._outcomes, what, lambda: [0])
-        return jsonvalue.decode(self._outcomes.pop(self._round))
+            return self._decide(this, what, part, decide, each)
+        self.channel.send(0, ["part", this, what, part])
+        self.wait_until(lambda: this in self._outcomes, what, lambda: [0])
+        return jsonvalue.decode(self._outcomes.pop(this))
 
     def on(self, kind: str, handle: MessageHandler) -> None:
         """Register a handler; it is called with ``changed`` held.
@@ -194,15 +210,14 @@ class ConnectedRanks(Ranks):
                 )
             raise missing_error(what, missing(), seconds)
 
-    def _decide(self, what: str, part: Any, decide: Decision | None, each: bool) -> Any:
-        number = self._round
+    def _decide(self, this: str, what: str, part: Any, decide: Decision | None, each: bool) -> Any:
         with self.changed:
-            parts = self._parts.setdefault(number, {})
+            parts = self._parts.setdefault(this, {})
             parts[0] = (what, part)
         self.wait_until(
             lambda: len(parts) == self.size, what, lambda: [r for r in range(self.size) if r not in parts]
         )
-        del self._parts[number]
+        del self._parts[this]
         elsewhere = {rank: there for rank, (there, _) in parts.items() if there != what}
         if elsewhere:
             raise RankError(
@@ -216,9 +231,9 @@ class ConnectedRanks(Ranks):
             outcome = decide([jsonvalue.decode(parts[rank][1]) for rank in range(self.size)])
         if each:
             for rank in range(1, self.size):
-                self.channel.send(rank, ["outcome", number, jsonvalue.encode(outcome[rank])])
+                self.channel.send(rank, ["outcome", this, jsonvalue.encode(outcome[rank])])
             return outcome[0]
-        self.channel.send_all(["outcome", number, jsonvalue.encode(outcome)])
+        self.channel.send_all(["outcome", this, jsonvalue.encode(outcome)])
         return outcome
 
     # -- what comes in, on the channel's threads ---------------------------------------------------------------------
@@ -229,12 +244,12 @@ class ConnectedRanks(Ranks):
             self.changed.notify_all()
 
     def _part_came(self, rank: int, message: Message) -> None:
-        _, number, what, part = message
-        self._parts.setdefault(number, {})[rank] = (what, part)
+        _, this, what, part = message
+        self._parts.setdefault(this, {})[rank] = (what, part)
 
     def _outcome_came(self, rank: int, message: Message) -> None:
-        _, number, outcome = message
-        self._outcomes[number] = outcome
+        _, this, outcome = message
+        self._outcomes[this] = outcome
 
     def _goodbye_came(self, rank: int, message: Message) -> None:
         self._left.add(rank)
@@ -296,9 +311,3 @@ class _StoreBulletin:
         if not self._store.add(self._key + "?", 0):
             return None
         return bytes(self._store.get(self._key)).decode("ascii")
-
-
-def in_a_line(failure: BaseException) -> str:
-    """Write an exception so that another rank's error can quote it."""
-    text = failure.what if isinstance(failure, WarmCallbacksError) else str(failure)
-    return f"{type(failure).__name__}: {text}".splitlines()[0][:500]

@@ -76,6 +76,10 @@ class SaveDecisions:
         """Take note that a checkpoint is being taken."""
         self._save_ordered = self._save_asked = False
 
+    def save_again(self) -> None:
+        """Have every rank save at a boundary to come: this rank's copy for the last save was worthless."""
+        self._boundaries.ask(_SAVE)
+
     def training_ended(self) -> None:
         """Take note that no boundary is to come."""
         self._boundaries.finished()

@@ -36,6 +36,7 @@ class StagingBuffers:
 
     def copy(self, tensors: Mapping[str, Any]) -> dict[str, Array]:
         """Return a copy of each tensor, by its name; blocks for the copy (on a GPU: for the transfer to the host)."""
+        self._keep_only(tensors)
         return {name: self._copy(name, tensor) for name, tensor in tensors.items()}
 
     def copy_behind(
@@ -49,6 +50,7 @@ class StagingBuffers:
         Returns:
             The arrays by name, and the copy to be run: until it has, the others hold older values.
         """
+        self._keep_only(tensors)
         on_device = {name: tensor for name, tensor in tensors.items() if _on_gpu(tensor)}
         device = self._from_device(on_device, at_once) if on_device else None
         arrays, behind = {}, []
@@ -77,6 +79,12 @@ class StagingBuffers:
     def release(self) -> None:
         """Let go of the tensors' memory; the arrays stay."""
         self._shared.clear()
+
+    def _keep_only(self, tensors: Collection[str]) -> None:
+        """Let go of what is not copied any more, as when the tensors have been dealt to the ranks anew."""
+        for name in self._arrays.keys() - set(tensors):
+            del self._arrays[name]
+            self._shared.pop(name, None)
 
     def _copy(self, name: str, tensor: Any) -> Array:
         shared = self._share(name, tensor)
@@ -162,6 +170,11 @@ def borrowed(tensor: Any) -> Array:
         return flat.reshape(tuple(tensor.shape))
     array: Array = tensor.numpy()
     return array
+
+
+def bytes_in(tensor: Any) -> int:
+    """Return how many bytes a tensor's array has."""
+    return int(np.prod(tensor.shape)) * _dtype(tensor).itemsize
 
 
 def _dtype(tensor: Any) -> np.dtype[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import paddle
 
-from paddle_warm_callbacks.hapi import norms, optimizer_state
+from paddle_warm_callbacks.hapi import freezing, norms, optimizer_state
 from paddle_warm_callbacks.hapi.trained import Trained
 
 
@@ -32,6 +32,8 @@ class TensorLayout:
         digest: Of names, shapes and dtypes of ``persistable`` and of the loss's tensors.
         volatile: Structured names of what a forward pass may change in place: buffers, running statistics, and tensors
             that are not trained in layers other than Paddle's own. What else there is, only an optimizer changes so.
+        averaged: Structured names of the network's parameters that an optimizer may move: by gradients averaged over
+            all ranks of a run, on each of which they are the same.
     """
 
     def __init__(self, network: Any, optimizer: Any, trained: Trained) -> None:
@@ -49,6 +51,7 @@ class TensorLayout:
         self.digest = hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
         layers = list(network.named_sublayers(include_self=True))
         self.volatile = buffers.keys() | _changed_by_forward(network, layers) | self.transient.keys()
+        self.averaged = frozenset(freezing.trainable_sizes(network))
         every = [*layers, *trained.layers_of_loss()]
         self._parts = [
             part for _, layer in every for part in (layer._parameters, layer._buffers, layer._sub_layers)

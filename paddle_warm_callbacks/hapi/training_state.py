@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddle_warm_callbacks.checkpoint.contents import Elsewhere
 from paddle_warm_callbacks.checkpoint.revision import code_revision
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state, rng
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.shares import Shares
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
 from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
 from paddle_warm_callbacks.hapi.trained import Trained
@@ -45,30 +47,55 @@ class TensorState:
         optimizer: Content of a ``.pdopt``, keyed as Paddle keys it.
         extra: Non-persistable buffers and the loss's tensors by structured name; gradients that the next step adds to,
             under ``gradient@<name>``; what ``loop.kept_arrays`` held, under ``kept@<name>``.
+        mine: What this rank has copied, by the names that ranks know tensors by. What it has not, where all ranks
+            write, is an ``Elsewhere`` with that name in the others.
     """
 
     model: Arrays
     model_names: dict[str, str]
     optimizer: dict[str, Any]
     extra: Arrays
+    mine: Arrays = field(default_factory=dict)
 
 
-def capture_tensors(loop: FitLoop, buffers: StagingBuffers) -> TensorState:
-    """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk."""
+def capture_tensors(loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None) -> TensorState:
+    """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk.
+
+    Args:
+        loop: Between two steps.
+        buffers: Whose last copies nobody reads any more.
+        shares: Where all ranks write: only what is this rank's is copied, and for the rest an ``Elsewhere`` stands.
+    """
     layout = _layout(loop)
-    return _arranged(loop, layout, buffers.copy({**_named(layout), **gradients(loop)}))
+    mine, elsewhere = _divided(loop, layout, shares)
+    return _arranged(loop, layout, {**elsewhere, **buffers.copy(mine)})
 
 
-def capture_tensors_behind(loop: FitLoop, buffers: StagingBuffers) -> tuple[TensorState, Copying]:
+def capture_tensors_behind(
+    loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None
+) -> tuple[TensorState, Copying]:
     """Copy what a forward pass may change, and leave the rest to a thread that runs the :class:`Copying` returned.
 
     Until that is over, parameters, accumulators and master weights must not change.
     """
     layout = _layout(loop)
+    mine, elsewhere = _divided(loop, layout, shares)
     at_once = {_MODEL + name for name in layout.volatile} | {_EXTRA + name for name in layout.volatile}
-    added_to = gradients(loop)
-    copied, copying = buffers.copy_behind({**_named(layout), **added_to}, at_once | added_to.keys())
-    return _arranged(loop, layout, copied), copying
+    copied, copying = buffers.copy_behind(mine, at_once | gradients(loop).keys())
+    return _arranged(loop, layout, {**elsewhere, **copied}), copying
+
+
+def _divided(
+    loop: FitLoop, layout: TensorLayout, shares: Shares | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors that this rank copies, and what stands for the others."""
+    named = {**_named(layout), **gradients(loop)}
+    if shares is None:
+        return named, {}
+    parameters = [_MODEL + name for name in layout.persistable if name in layout.averaged]
+    slots = [_slot_name(slot) for slot in layout.slots if slot.parameter in layout.averaged]
+    mine = shares.mine(named, (parameters, slots), layout)
+    return mine, {name: Elsewhere(name) for name in named.keys() - mine.keys()}
 
 
 def _layout(loop: FitLoop) -> TensorLayout:
@@ -88,7 +115,7 @@ def _slot_name(slot: optimizer_state.Slot) -> str:
     return f"optimizer@{slot.kind}@{slot.parameter}"
 
 
-def _arranged(loop: FitLoop, layout: TensorLayout, copied: Arrays) -> TensorState:
+def _arranged(loop: FitLoop, layout: TensorLayout, copied: dict[str, Any]) -> TensorState:
     accumulated = {(slot.parameter, slot.kind): copied[_slot_name(slot)] for slot in layout.slots}
     return TensorState(
         model={name: copied[_MODEL + name] for name in layout.persistable},
@@ -99,6 +126,7 @@ def _arranged(loop: FitLoop, layout: TensorLayout, copied: Arrays) -> TensorStat
             **{name: array for name, array in copied.items() if name.startswith(_GRADIENT)},
             **kept(loop),
         },
+        mine={name: array for name, array in copied.items() if not isinstance(array, Elsewhere)},
     )
 
 

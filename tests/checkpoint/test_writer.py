@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from paddle_warm_callbacks.checkpoint import mirror, mirroring
+from paddle_warm_callbacks.checkpoint.in_flight import SaveEvent
 from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter, SaveEvent
+from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError
 from paddle_warm_callbacks.plan.retention import KeepLatest
 from tests.checkpoint.samples import contents, step_in
@@ -34,12 +35,12 @@ class Gate(CheckpointStore):
         self.let_go = threading.Semaphore(0)
         self.failure: BaseException | None = None
 
-    def commit(self, given: Any) -> Any:
+    def commit(self, given: Any, others: Any = None) -> Any:
         self.entered.release()
         assert self.let_go.acquire(timeout=10)
         if self.failure is not None:
             raise self.failure
-        return super().commit(given)
+        return super().commit(given, others)
 
 
 def test_each_is_committed_kept_and_reported(tmp_path: Path) -> None:

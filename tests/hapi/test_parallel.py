@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddle_warm_callbacks.errors import RankError, UnsupportedFitError
+from paddle_warm_callbacks.errors import RankError, UnsupportedFitError, in_a_line
 from paddle_warm_callbacks.hapi.boundaries import Boundaries
-from paddle_warm_callbacks.hapi.parallel import ConnectedRanks, Ranks, in_a_line
+from paddle_warm_callbacks.hapi.parallel import ConnectedRanks, Ranks
 from paddle_warm_callbacks.hapi.rank_channel import _shut
 
 

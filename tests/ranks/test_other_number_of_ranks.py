@@ -20,8 +20,8 @@ ARGUMENTS = ("--samples", str(SAMPLES), "--epochs", "2")
 EVERY = Counter(float(sample(index, False)[0][0]).hex() for index in range(SAMPLES))
 
 
-def stopped_in_the_first_epoch(out: Path, ranks: int, name: str) -> Run:
-    run = launch(out, *ARGUMENTS, "--do", "term@0@2", "--pause", "0.05", name=name, ranks=ranks)
+def stopped_in_the_first_epoch(out: Path, ranks: int, name: str, *arguments: str) -> Run:
+    run = launch(out, *ARGUMENTS, *arguments, "--do", "term@0@2", "--pause", "0.05", name=name, ranks=ranks)
     told = run.told(0)
     assert told["preempted_by"] == "SIGTERM", run.output()
     assert 2 <= told["steps"] <= 5

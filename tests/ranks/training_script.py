@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from paddle_warm_callbacks import (
     WarmStartCallback,
     WarmVisualDL,
 )
+from paddle_warm_callbacks.checkpoint import shards
 from paddle_warm_callbacks.hapi import rng
 from tests.exact_resume.recording import Recorder, final_state
 from tests.exact_resume.training_script import CLASSES, FEATURES, Samples
@@ -105,10 +107,19 @@ class Doing(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyp
             os.kill(os.getpid(), signal.SIGSTOP)
         elif self._what == "fill disk":
             os.fsync = _full  # type: ignore[assignment]  # what a full disk does to whoever flushes to it
+        elif self._what in ("kill writing", "hang writing"):  # at the next save, with half a shard written
+            number = signal.SIGKILL if self._what == "kill writing" else signal.SIGSTOP
+            shards._write_shard = partial(_stopped, number)
 
 
 def _full(descriptor: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _stopped(number: int, path: Path, *_: Any) -> Any:
+    path.write_bytes(b"half a shard")
+    os.kill(os.getpid(), number)
+    time.sleep(60)  # a stop of all threads may take a moment to come to this one
 
 
 class Digests(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
@@ -145,6 +156,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--samples", type=int, default=26)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--save", default="steps", choices=["steps", "seconds", "none", "each"])
+    parser.add_argument("--layout", default="native")
     parser.add_argument("--stages", default="", help="patterns of stages by epoch, with ; between them")
     parser.add_argument(
         "--no-averaging", action="store_true", help="leave DataParallel's reducer as it was made"
@@ -192,7 +204,7 @@ def main(arguments: list[str]) -> None:
         "seconds": EveryNSeconds(0.3),
         "none": EveryNEpochs(1000),
     }[chosen.save]
-    checkpoints = PeriodicCheckpoint(run_dir, save=save)
+    checkpoints = PeriodicCheckpoint(run_dir, save=save, layout=chosen.layout)
     start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
     board = WarmVisualDL(out / "vdl", log_freq=1, rank_throughput=chosen.slow_data >= 0)
     callbacks: list[Any] = [start, checkpoints, board]

@@ -108,6 +108,16 @@ class Checkpoint:
         """Return every tensor's name, file, shape, dtype and digest, verified; the tensors themselves are not read."""
         return tensors_from_bytes(self._small(TENSORS))
 
+    def to_share(self) -> shards.Base | None:
+        """Return what a checkpoint to come may share with it; None if it is of the native layout, or damaged."""
+        try:
+            if shards.STRUCTURE not in self.manifest.files:
+                return None
+            return shards.Base(self._path, self.manifest.files, self.read_tensors())
+        except CorruptCheckpointError as error:
+            logger.warning("nothing is shared with %s: %s", self.name, error)
+            return None
+
     def _native(self, file: str) -> dict[str, Any]:
         if shards.STRUCTURE in self.manifest.files:
             return self._sharded(file)

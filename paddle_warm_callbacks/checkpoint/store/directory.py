@@ -183,7 +183,7 @@ class CheckpointStore:
             else:
                 self._generation = position.generation + (resumed_from != newest)
 
-    def commit(self, contents: CheckpointContents) -> Checkpoint:
+    def commit(self, contents: CheckpointContents, others: shards.Others | None = None) -> Checkpoint:
         """Write a checkpoint; it is durable, and listed, when this returns.
 
         A name stands for one position of one generation: if that is committed already and verifies, it is returned
@@ -191,6 +191,7 @@ class CheckpointStore:
 
         Args:
             contents: Its arrays must not change until this returns.
+            others: Who writes what an ``Elsewhere`` in ``contents`` stands for; in the layout ``"shards"`` only.
 
         Raises:
             CheckpointWriteError: It could not be written; whatever was committed before is intact.
@@ -202,7 +203,9 @@ class CheckpointStore:
             if there is not None:
                 return there
             written: list[staging.Written] = []
-            checkpoint = self._place(name, lambda staged: written.append(self._write(staged, contents)))
+            checkpoint = self._place(
+                name, lambda staged: written.append(self._write(staged, contents, others))
+            )
             self.bytes_written = written[0].bytes_written
             if self._layout == "shards":
                 self._base = shards.Base(
@@ -314,25 +317,17 @@ class CheckpointStore:
             return error
         return None
 
-    def _write(self, staged: Path, contents: CheckpointContents) -> staging.Written:
+    def _write(
+        self, staged: Path, contents: CheckpointContents, others: shards.Others | None
+    ) -> staging.Written:
         if self._layout == "native":
             return staging.write_files(staged, contents)
-        return staging.write_shards(staged, contents, self._base or self._base_found(), self._linker)
+        base = self._base or self._base_found()
+        return staging.write_shards(staged, contents, base, self._linker, others)
 
     def _base_found(self) -> shards.Base | None:
-        """Return what the newest checkpoint of another process has to share; None if it is damaged or native."""
         newest = names.newest(self._listing())
-        if newest is None:
-            return None
-        checkpoint = self._at(newest)
-        try:
-            manifest = checkpoint.manifest
-            if shards.STRUCTURE not in manifest.files:
-                return None
-            return shards.Base(self._checkpoints / newest, manifest.files, checkpoint.read_tensors())
-        except CorruptCheckpointError as error:
-            logger.warning("nothing is shared with %s: %s", newest, error)
-            return None
+        return None if newest is None else self._at(newest).to_share()
 
     def _place(self, name: str, write: Callable[[Path], object]) -> Checkpoint:
         """Have a directory written under another name, and give it this one once it is whole and on disk."""

@@ -1,0 +1,191 @@
+"""Work behind training: one thread, one checkpoint in flight, failures handed back to the caller."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar, Union
+
+from paddle_warm_callbacks.errors import CheckpointWriteError, RankError, WarmCallbacksError
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+Contents = TypeVar("Contents")
+Failure = Union[CheckpointWriteError, RankError]
+
+
+@dataclass(frozen=True)
+class SaveEvent:
+    """One committed checkpoint.
+
+    Attributes:
+        name: The checkpoint's name.
+        seconds_blocked: How long ``submit`` waited for the write before it.
+        seconds_to_durable: From then to the commit being on disk.
+        bytes_written: Of all its files; what it shares with the checkpoint before is not counted. On a rank above 0:
+            of that rank's share.
+    """
+
+    name: str
+    seconds_blocked: float
+    seconds_to_durable: float
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class Request(Generic[Contents]):
+    """What was submitted.
+
+    Attributes:
+        contents: As given to :meth:`InFlight.submit`.
+        ready: Fills the arrays, and returns whether they are to be written.
+        seconds_blocked: How long the caller has waited.
+        submitted: When, by the monotonic clock.
+    """
+
+    contents: Contents
+    ready: Callable[[], bool]
+    seconds_blocked: float
+    submitted: float
+
+    def event(self, name: str, bytes_written: int) -> SaveEvent:
+        """Return the event of its being durable now."""
+        return SaveEvent(name, self.seconds_blocked, time.monotonic() - self.submitted, bytes_written)
+
+
+class InFlight(ABC, Generic[Contents]):
+    """Write what is submitted on a thread of its own.
+
+    One checkpoint is in flight, so that memory holds one copy of the state: a second :meth:`submit` waits until the
+    first is durable.
+
+    A failure is raised once, as CheckpointWriteError (or RankError, where ranks cannot go on together), by whichever of
+    :meth:`submit`, :meth:`wait` and :meth:`close` comes next; what was committed before is intact, and the writer goes
+    on working.
+
+    Attributes:
+        waited: How many ``submit`` calls had to wait for the checkpoint before theirs.
+    """
+
+    def __init__(self) -> None:
+        self.waited = 0
+        self._changed = threading.Condition()
+        # All four are read and written under the condition.
+        self._request: Request[Contents] | None = None
+        self._failure: Failure | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def write(self, request: Request[Contents]) -> None:
+        """Write one checkpoint; called on the thread. Whatever it raises is handed to the caller."""
+
+    def submit(self, contents: Contents, ready: Callable[[], bool] | None = None) -> None:
+        """Hand over a checkpoint; returns at once, or when the one before it is durable.
+
+        Args:
+            contents: Its arrays must not change until :meth:`wait` has returned.
+            ready: Called first, on the writer's thread: fills the arrays, and returns whether they are to be written.
+
+        Raises:
+            CheckpointWriteError: An earlier one failed; ``contents`` was not taken.
+            RankError: Another rank, needed for an earlier one, has failed or is missing.
+        """
+        started = time.monotonic()
+        with self._changed:
+            assert not self._closing, "submit after close"
+            self.waited += self._request is not None
+            self._wait_until_idle()
+            now = time.monotonic()
+            self._request = Request(contents, ready or _ready, now - started, now)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="checkpoint-writer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is in flight."""
+        with self._changed:
+            return self._request is not None
+
+    def wait(self) -> None:
+        """Block until what was submitted is durable.
+
+        Raises:
+            CheckpointWriteError: It failed.
+            RankError: Another rank has failed or is missing.
+        """
+        with self._changed:
+            self._wait_until_idle()
+
+    def close(self) -> None:
+        """Wait for everything and end the thread; does nothing the second time.
+
+        Raises:
+            CheckpointWriteError: The last checkpoint failed. The thread has ended.
+            RankError: Another rank has failed or is missing. The thread has ended.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._raise_failure()
+
+    def _wait_until_idle(self) -> None:
+        self._changed.wait_for(lambda: self._request is None)
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        with self._changed:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._request is not None or self._closing)
+                request = self._request
+            if request is None:
+                return
+            failure: Failure | None = None
+            try:
+                self.write(request)
+            except CheckpointWriteError as error:
+                failure = error
+            except RankError as error:
+                # Training may be waiting for that very rank, in a collective that cannot be left.
+                logger.error("a checkpoint was not written: %s", error.what)
+                failure = error
+            # Whatever it is, training must hear of it: an exception would end here with the thread.
+            except BaseException as error:
+                failure = _unforeseen(error)
+            with self._changed:
+                self._request = None
+                self._failure = failure or self._failure
+                self._changed.notify_all()
+
+
+def _ready() -> bool:
+    return True
+
+
+def _unforeseen(error: BaseException) -> CheckpointWriteError:
+    failure = CheckpointWriteError(
+        error.what if isinstance(error, WarmCallbacksError) else "a checkpoint could not be written",
+        where=error.where if isinstance(error, WarmCallbacksError) else "",
+        received=error.received
+        if isinstance(error, WarmCallbacksError)
+        else f"{type(error).__name__}: {error}",
+        expected="a whole checkpoint",
+        remedy="checkpoints committed before it are intact",
+    )
+    failure.__cause__ = error
+    return failure
