@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
+from paddle_warm_callbacks.checkpoint import nearby
+from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.cli.examining import Examined, Part, examine
 from paddle_warm_callbacks.cli.output import bytes_text, print_json, say
+from paddle_warm_callbacks.cli.recognising import architectures_of, heads_of
 from paddle_warm_callbacks.cli.repairing import name_table, repaired
 from paddle_warm_callbacks.cli.writing import check_target, write_weights
 from paddle_warm_callbacks.errors import SourceError, UnsafeFileError
@@ -34,16 +38,26 @@ _OTHER_KINDS = {
 @click.option("--repair", metavar="OUT", help="Write what can be made of it to OUT: weights by plain names.")
 @click.option("--names", metavar="FILE", help="Of --repair: a .pdparams with the table of generated names.")
 @click.option("--force", is_flag=True, help="Of --repair: replace OUT if it exists.")
+@click.option(
+    "--identify", is_flag=True, help="Compare it with every network of paddle.vision too; imports Paddle."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(
-    context: click.Context, file: str, repair: str | None, names: str | None, force: bool, as_json: bool
+    context: click.Context,
+    file: str,
+    repair: str | None,
+    names: str | None,
+    force: bool,
+    identify: bool,
+    as_json: bool,
 ) -> None:
     """Examine FILE: is it safe, is it whole, what is in it, and what to do next.
 
     FILE is a .pdparams, .pdopt or .safetensors file, from anyone: nothing in it is executed. With --repair weights are
     written anew: the nested part alone, without what is no tensor, without prefixes that every name has, and, with
-    --names, by structured names instead of generated ones. FILE is left as it is.
+    --names, by structured names instead of generated ones. FILE is left as it is. --identify names the networks of
+    paddle.vision that have its tensors.
 
     Exit code 1: it is unsafe, damaged, without a tensor, or has numbers that are not finite.
     """
@@ -52,13 +66,7 @@ def doctor(
     out = None if repair is None else check_target(repair, force=force)
     path = Path(file).expanduser()
     if not path.is_file():
-        raise SourceError(
-            "there is no such file",
-            where=file,
-            received="a directory" if path.is_dir() else "nothing",
-            expected="a .pdparams, .pdopt or .safetensors file",
-            remedy="of a checkpoint's directory, ask `paddle-warm verify` and `paddle-warm show`",
-        )
+        raise _no_file(file, path)
     try:
         examined = examine(path)
     except UnsafeFileError as error:
@@ -69,7 +77,7 @@ def doctor(
         else:
             say(f"{error}\nnext: {instead}")
         context.exit(1)
-    advice = list(_advice(examined, file))
+    advice = list(_advice(examined, file, identify=identify))
     not_finite = examined.not_finite
     if out is not None:
         mended = repaired(examined, None if names is None else name_table(Path(names).expanduser()))
@@ -94,7 +102,19 @@ def doctor(
     context.exit(1 if not_finite or not examined.tensors else 0)
 
 
-def _advice(examined: Examined, file: str) -> Iterator[str]:
+def _no_file(file: str, path: Path) -> SourceError:
+    is_ours = (path / MANIFEST).is_file() or (path / CHECKPOINTS).is_dir()
+    ours = f"it is a {'checkpoint' if (path / MANIFEST).is_file() else 'run'}: `paddle-warm verify {file}`, or show"
+    return SourceError(
+        "a directory is no file of weights" if path.is_dir() else "there is no such file",
+        where=file,
+        received=nearby.seen(path),
+        expected="a .pdparams, .pdopt or .safetensors file",
+        remedy=ours if is_ours else nearby.advice(path),
+    )
+
+
+def _advice(examined: Examined, file: str, *, identify: bool = False) -> Iterator[str]:
     """Yield what to do next, a sentence each."""
     if not examined.tensors:
         yield "there is nothing to load: no tensor is in it"
@@ -118,21 +138,31 @@ def _advice(examined: Examined, file: str) -> Iterator[str]:
     if largest.path:
         yield f"its weights are nested: name their part, part={largest.path!r}"
     yield from _of_prefixes(largest)
-    family = family_of({name: array.shape for name, array in largest.tensors.items()})
+    shapes = {name: array.shape for name, array in largest.tensors.items()}
+    family = family_of(shapes)
     if family.convert is not None:
         argument += f", convert={family.convert!r}"
         yield f"its names are not Paddle's: convert={family.convert!r} makes them so"
-    if family.arch is not None:
-        options = f"--arch {family.arch}"
-        options += f" --classes {family.classes}" if family.classes is not None else ""
+    heads = heads_of(shapes)
+    for head in heads:
+        yield head.to_text()
+    known = [(family.arch, family.classes)] if family.arch is not None else []
+    if identify and not known:
+        known = list(architectures_of(shapes, family.convert))
+        if not known:
+            yield "no network of paddle.vision has its names and shapes"
+    for arch, classes in known:
+        options = f"--arch {arch}"
+        options += f" --classes {classes}" if classes is not None else ""
         options += f" --part {largest.path}" if largest.path else ""
         options += f" --convert {family.convert}" if family.convert is not None else ""
         yield (
-            f"names and shapes are those of {family.arch}: `paddle-warm match {file} {options}` shows what would be "
-            "loaded"
+            f"names and shapes are those of {arch}: `paddle-warm match {file} {options}` shows what would be loaded"
         )
-    else:
+    if not known:
         yield f"`paddle-warm match {file} --network module:function` shows what of it would be loaded into your network"
+        if not heads and not identify:
+            yield f"`paddle-warm doctor {file} --identify` compares it with every network of paddle.vision"
     yield f"start from it: WarmStartCallback({file!r}{argument})"
 
 

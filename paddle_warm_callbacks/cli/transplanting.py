@@ -18,6 +18,7 @@ from paddle_warm_callbacks.plan.transplant import HeadTransplant, head_tensors, 
 from paddle_warm_callbacks.plan.transplant.head import NEW_ROWS
 
 _MOST_LABELS = 10
+_A_FILE = {"lines": "one label a line", "dictionary": "a dictionary of PaddleOCR", "coco": "COCO annotations"}
 
 
 @click.command()
@@ -108,6 +109,7 @@ def head_transplant(
             where="--old-labels",
             received=f"not given, and {source.description} does not say them",
             expected="a file with the labels the source was trained on, in its order",
+            remedy=f"--old-labels FILE, {_A_FILE[kind]}; checkpoints saved with metadata={{'labels': […]}} need none",
         )
     rename = to_mapping(renames, "--rename-label")
     new = read(new_labels, "--new-labels")

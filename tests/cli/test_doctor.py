@@ -176,7 +176,16 @@ def test_a_single_tensor_is_a_file_too() -> None:
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
     assert "there is no such file" in typed("doctor", tmp_path / "none.pdparams", exit_code=2).stderr
-    assert "paddle-warm verify" in typed("doctor", tmp_path, exit_code=2).stderr
+    write_weights(tmp_path / "net.pdparams", w=np.ones(1))
+    assert f"did you mean {tmp_path}/net.pdparams?" in typed("doctor", tmp_path / "net", exit_code=2).stderr
+    assert f"name a file in it: {tmp_path}/net.pdparams" in typed("doctor", tmp_path, exit_code=2).stderr
+    run = make_run(tmp_path / "run")
+    assert f"it is a run: `paddle-warm verify {run}`" in typed("doctor", run, exit_code=2).stderr
+    (checkpoint, *_) = (run / "checkpoints").iterdir()
+    assert (
+        f"it is a checkpoint: `paddle-warm verify {checkpoint}`"
+        in typed("doctor", checkpoint, exit_code=2).stderr
+    )
 
 
 # -- repair ------------------------------------------------------------------------------------------------------

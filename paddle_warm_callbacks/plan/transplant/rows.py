@@ -45,7 +45,7 @@ def head_tensors(transplant: HeadTransplant, names: Iterable[str]) -> tuple[str,
     """
     listed = tuple(names)
     prefix = f"{transplant.key}." if transplant.key else ""
-    if not _fits(transplant.head_layout, prefix, listed):
+    if not fits(transplant.head_layout, prefix, listed):
         raise _no_head(transplant, listed)
     return tuple(
         name for name in listed if any(_is(kind, prefix, name) for kind in transplant.head_layout.tensors)
@@ -119,9 +119,14 @@ def resized(transplant: HeadTransplant, name: str, source_shape: Sequence[int]) 
     return tuple(shape)
 
 
-def _fits(layout: HeadLayout, prefix: str, names: Sequence[str]) -> bool:
-    """Return whether there is at least one of each tensor that every head of the layout has."""
+def fits(layout: HeadLayout, prefix: str, names: Sequence[str]) -> bool:
+    """Return whether there is, behind ``prefix``, at least one of each tensor that every head of the layout has."""
     return all(any(_is(kind, prefix, name) for name in names) for kind in layout.tensors if kind.required)
+
+
+def kind_of(layout: HeadLayout, prefix: str, name: str) -> HeadTensor | None:
+    """Return which of a head's tensors ``name`` is, or None if it is none."""
+    return next((kind for kind in layout.tensors if _is(kind, prefix, name)), None)
 
 
 def _no_head(transplant: HeadTransplant, names: Sequence[str]) -> PatternError:
@@ -131,10 +136,10 @@ def _no_head(transplant: HeadTransplant, names: Sequence[str]) -> PatternError:
     fitting = [
         other
         for other in keys
-        if f"{other}._mean" not in names and _fits(transplant.head_layout, f"{other}.", names)
+        if f"{other}._mean" not in names and fits(transplant.head_layout, f"{other}.", names)
     ]
     near = difflib.get_close_matches(key, fitting, n=_MOST_KEYS) or fitting[:_MOST_KEYS]
-    layouts = [name for name, other in LAYOUTS.items() if _fits(other, f"{key}." if key else "", names)]
+    layouts = [name for name, other in LAYOUTS.items() if fits(other, f"{key}." if key else "", names)]
     if near:
         remedy = f"did you mean {' or '.join(f'HeadTransplant({other!r}, …)' for other in near)}?"
     elif layouts:
@@ -160,7 +165,7 @@ def _beneath(key: str, names: Sequence[str]) -> str:
 
 def _kind(transplant: HeadTransplant, name: str) -> HeadTensor:
     prefix = f"{transplant.key}." if transplant.key else ""
-    kind = next((kind for kind in transplant.head_layout.tensors if _is(kind, prefix, name)), None)
+    kind = kind_of(transplant.head_layout, prefix, name)
     if kind is None:
         raise InvalidArgumentError(
             "not a tensor of the head",
