@@ -10,10 +10,13 @@ to 90%. Mean, and range over the seeds. Stopped and run again, it goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from recipes.common.comparison import by_epoch, epochs_to
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "ocr_recognition" / "train.py"
 ARMS = {"new": "by character", "dropped": "head dropped", "cold": "cold start"}
@@ -33,12 +36,9 @@ def main() -> None:
         source = [f"checkpoint={folders[0] / 'old'}"] if seed else []
         overrides = [f"output={folder}", f"train.seed={seed}", *source, *arguments.overrides]
         subprocess.run([sys.executable, str(RECIPE), *overrides], check=True, stdout=sys.stderr)
-    old = (
-        _curve(folders[0] / "vdl" / "old", "eval/acc")[-1],
-        _curve(folders[0] / "vdl" / "old", "eval/edit")[-1],
-    )
+    exact, alike = (by_epoch(folders[0] / "vdl" / "old", f"eval/{what}")[-1] for what in ("acc", "edit"))
     print(
-        f"The old model reads {100 * old[0]:.1f}% of the lines of old characters exactly; edit {old[1]:.3f}.\n"
+        f"The old model reads {100 * exact:.1f}% of the lines of old characters exactly; edit {alike:.3f}.\n"
     )
     for kind, title in KINDS.items():
         runs = {arm: [_run(folder, arm, f"{kind}acc") for folder in folders] for arm in ARMS}
@@ -52,7 +52,7 @@ def main() -> None:
         print("|---|" + "---|" * (epochs + 3))
         for arm, label in ARMS.items():
             cells = [_described(values) for values in zip(*runs[arm])]
-            needed = ", ".join(_epochs_to(values[1:]) for values in runs[arm])
+            needed = ", ".join(epochs_to(values[1:], TARGET) for values in runs[arm])
             edit = sum(edits[arm]) / len(edits[arm])
             print(f"| {label} | {' | '.join(cells)} | {edit:.3f} | {needed} |")
         print()
@@ -60,17 +60,8 @@ def main() -> None:
 
 def _run(folder: Path, arm: str, metric: str) -> list[float]:
     """Return a run's metric before its first step and after each epoch."""
-    start = json.loads((folder / arm / "start.json").read_text(encoding="utf-8"))
-    return [start[metric], *_curve(folder / "vdl" / arm, f"eval/{metric}")]
-
-
-def _curve(log_dir: Path, tag: str) -> list[float]:
-    records = map(json.loads, (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [record["value"] for record in records if record["tag"] == tag]
-
-
-def _epochs_to(values: list[float]) -> str:
-    return next((str(epoch) for epoch, value in enumerate(values, 1) if value >= TARGET), "never")
+    logs = folder / "vdl" / arm
+    return [*by_epoch(logs, f"start/{metric}"), *by_epoch(logs, f"eval/{metric}")]
 
 
 def _described(values: tuple[float, ...]) -> str:

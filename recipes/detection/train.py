@@ -21,13 +21,14 @@ from paddle_warm_callbacks.hapi.warm_start import warm_start
 from recipes.common import command_line
 from recipes.common.comparison import show
 from recipes.common.config import require_counts, require_together
+from recipes.common.fitting import EvaluationAtStart, SparseProgress
 from recipes.common.old_labels import old_labels
 from recipes.common.runs import Runs, Start
 from recipes.detection.annotations import check_annotations
 from recipes.detection.coco_map import CocoMap
 from recipes.detection.detector import Detector, detector_file, require_ppdet
 from recipes.detection.ema import EmaWeights
-from recipes.detection.fitting import DetectorProgress, EpochNumber, EvaluationAtStart
+from recipes.detection.fitting import EpochNumber
 from recipes.detection.heads import head_transplant
 from recipes.detection.layout import Evaluated, export
 from recipes.detection.loading import loader
@@ -204,7 +205,7 @@ class Recipe:
         if part.transplant:
             head = head_transplant(network, old, part.labels, self.rename)
         callbacks = [
-            DetectorProgress(),
+            SparseProgress(),
             EpochNumber(),
             *(
                 [EvaluationAtStart(val), WarmLRScaler(config.warm_factor, warmup_steps=10)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
+from paddle_warm_callbacks.errors import InvalidArgumentError
+from recipes.common.fonts import fonts_for
 
 KNOWN = "0123456789ABCEHKMPTX"
 NEW = "abdeghqr%€"  # letters that are no capital in small, and units
-_FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
 _HEIGHT = 48
 
 
@@ -48,8 +47,8 @@ class Lines:
     """
 
     old: int = 1920
-    kept: int = 200
-    new: int = 440
+    kept: int = 160
+    new: int = 320
     val: int = 96
 
 
@@ -71,7 +70,7 @@ def write_text_lines(
         directory: Gets ``images/``, the label files and the dictionaries.
         known: Characters of the old model.
         new: Characters that arrive.
-        fonts: TrueType files that have all of them; none for the DejaVu fonts that matplotlib brings.
+        fonts: TrueType files; none for DejaVu if it has all of them, else for installed ones that have.
         lines: How many.
         seed: Of everything that is random.
 
@@ -79,14 +78,14 @@ def write_text_lines(
         The data sets of the old and of the new model.
 
     Raises:
-        SourceError: There is no font.
+        SourceError: There is no font that has all of them.
         InvalidArgumentError: Lines of other characters are there.
     """
     if not directory.exists():
         half_written = directory.with_name(f".{directory.name}-being-written")
         shutil.rmtree(half_written, ignore_errors=True)
         (half_written / "images").mkdir(parents=True)
-        _write(half_written, known, new, fonts or bundled_fonts(), lines or Lines(), seed)
+        _write(half_written, known, new, fonts_for(known + new, fonts), lines or Lines(), seed)
         half_written.rename(directory)
     _require_same(directory / "old_dictionary.txt", known)
     _require_same(directory / "dictionary.txt", known + new)
@@ -104,25 +103,6 @@ def _require_same(file: Path, characters: str) -> None:
             expected=drawn,
             remedy="give another output, or delete the folder",
         )
-
-
-def bundled_fonts() -> list[Path]:
-    """Return the DejaVu fonts that are installed with matplotlib, without importing it.
-
-    Raises:
-        SourceError: matplotlib is not installed.
-    """
-    found = importlib.util.find_spec("matplotlib")
-    if found is None or found.origin is None:
-        raise SourceError(
-            "no fonts to draw text with",
-            where="data.fonts",
-            received="none given, and matplotlib is not installed",
-            expected="TrueType files, or the DejaVu fonts that come with matplotlib",
-            remedy='pip install "paddle-warm-callbacks[visualdl]", which brings it, or pass data.fonts=[font.ttf]',
-        )
-    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
-    return [folder / name for name in _FONTS]
 
 
 def _write(directory: Path, known: str, new: str, fonts: Sequence[Path], lines: Lines, seed: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +25,13 @@ from paddle_warm_callbacks.hapi.building import seed_all
 from recipes.common import command_line
 from recipes.common.comparison import show
 from recipes.common.config import require_counts, require_together
+from recipes.common.fitting import EvaluationAtStart
+from recipes.common.inference import write_inference
 from recipes.common.runs import Runs, Start
-from recipes.ocr_recognition import export, recognisers
+from recipes.ocr_recognition import recognisers
 from recipes.ocr_recognition.checkout import Checkout
 from recipes.ocr_recognition.dictionary import old_characters, read_dictionary
-from recipes.ocr_recognition.first_look import FirstLook
+from recipes.ocr_recognition.export import inference_settings
 from recipes.ocr_recognition.reading import LineAccuracy
 from recipes.ocr_recognition.recognisers import Packaged
 from recipes.ocr_recognition.rendering import KNOWN, NEW, DataSet, write_text_lines
@@ -76,7 +77,7 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 3
+    epochs: int = 5
     old_epochs: int = 5
     batch_size: int = 8
     seed: int = 0
@@ -183,7 +184,8 @@ class Recipe:
         newest = self.runs.newest("new")
         network = self.recogniser(self.new_set, self.characters).network()
         name = config.model.arch if config.model.config is None else Path(config.model.config).stem
-        export.write(newest, network, self.output / "inference", name, self.characters, self.size)
+        settings = inference_settings(name, self.characters, self.size)
+        write_inference(newest, network, self.output / "inference", settings, height=self.size[0])
         print(f"checkpoint: {newest.path}  (paddle.load, or Global.pretrained_model of PaddleOCR's trainer)")
         print(
             f"inference:  {self.output / 'inference'}  (model_dir of PaddleOCR's and PaddleX's TextRecognition)"
@@ -257,7 +259,7 @@ class Recipe:
             start=Start(source, head, convert),
             callbacks=[
                 *(self._warm(recogniser.head) if source is not None else []),
-                FirstLook(val, self.output / part / "start.json", config.train.batch_size),
+                *([EvaluationAtStart(val)] if part != "old" else []),
             ],
             batch_size=config.train.batch_size,
             save=EveryNEpochs(1) | EveryNSteps(SAVE_EVERY),
@@ -284,17 +286,12 @@ class Recipe:
             "new_acc": "lines with new characters",
         }
         for metric, lines in kinds.items() if old_known else [("acc", "all lines")]:
-            columns = {
-                f"{arm}{' (1 - edit distance)' if what == 'edit' else ''}": self.runs.curve(
-                    part, f"eval/{metric.replace('acc', what)}"
-                )
-                for what in ("acc", "edit")
-                for arm, part in arms.items()
-            }
-            starts = {
-                arm: json.loads((self.output / part / "start.json").read_text())[metric]
-                for arm, part in arms.items()
-            }
+            columns, starts = {}, {}
+            for what, suffix in {"acc": "", "edit": " (1 - edit distance)"}.items():
+                for arm, part in arms.items():
+                    tag = metric.replace("acc", what)
+                    columns[arm + suffix] = self.runs.curve(part, f"eval/{tag}")
+                    (starts[arm + suffix],) = self.runs.curve(part, f"start/{tag}")
             show(f"{lines}: read exactly, after each epoch", columns, TARGET, starts)
 
 

@@ -29,12 +29,16 @@ REC = CHECKOUT / "configs" / "rec"
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the checkout's code warns of is its own affair
 needs_checkout = pytest.mark.skipif(not CHECKOUT.name, reason="PADDLEOCR_CHECKOUT is not set")
 
-# File, height, and the number of tensors with rows of characters. Not PP-OCRv3: under Paddle 3.3 its SAR head, as it
-# was in 2024, fails in its own code (paddle.minimum of int64 and int32).
+# File, height and width, and the number of tensors with rows of characters. Not PP-OCRv3: under Paddle 3.3 its SAR
+# head, as it was in 2024, fails in its own code (paddle.minimum of int64 and int32).
 MODELS = [
-    ("rec_mv3_none_none_ctc.yml", 32, 2),
-    ("rec_mv3_none_bilstm_ctc.yml", 32, 2),
-    ("PP-OCRv4/en_PP-OCRv4_rec.yml", 48, 4),
+    ("rec_mv3_none_none_ctc.yml", (32, 64), 2),
+    ("rec_mv3_none_bilstm_ctc.yml", (32, 64), 2),
+    ("rec_svtrnet.yml", (64, 256), 2),
+    ("PP-OCRv4/en_PP-OCRv4_rec.yml", (48, 64), 4),
+    ("PP-OCRv5/PP-OCRv5_mobile_rec.yml", (48, 64), 4),
+    ("PP-OCRv5/PP-OCRv5_server_rec.yml", (48, 64), 4),
+    ("SVTRv2/ch_SVTRv2_rec.yml", (48, 64), 4),
 ]
 
 
@@ -72,24 +76,23 @@ def trained(run_dir: Path) -> Any:
 @needs_checkout
 @pytest.mark.recipes
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("file", "height", "moved"), MODELS)
+@pytest.mark.parametrize(("file", "size", "moved"), MODELS)
 def test_a_distilled_file_of_the_official_layout_fills_all_of_the_network(
-    tmp_path: Path, lines: tuple[DataSet, DataSet], file: str, height: int, moved: int
+    tmp_path: Path, lines: tuple[DataSet, DataSet], file: str, size: tuple[int, int], moved: int
 ) -> None:
+    if not (REC / file).exists():
+        pytest.skip(f"this checkout is older than {file}")
     old, new = lines
     network = opened(REC / file, old).network()
     given = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     others = {f"Teacher.{name}": tensor * 0 for name, tensor in network.state_dict().items()}
     students = {f"Student.{name}": tensor for name, tensor in network.state_dict().items()}
     paddle.save({**others, **students}, str(tmp_path / "best_accuracy.pdparams"))
-    sizes = [f"data.height={height}", "data.width=64", "data.max_length=3"]
+    sizes = [f"data.height={size[0]}", f"data.width={size[1]}", "data.max_length=3"]
     short = ["train.epochs=1", "train.batch_size=4", "compare_cold=false", "compare_dropped=false"]
     printed = fine_tune(tmp_path, REC / file, old, new, tmp_path / "best_accuracy.pdparams", *sizes, *short)
     count = len(given)
-    assert (
-        f"{count - moved} tensors loaded, {moved} transplanted, 0 not, of {count}; 100.0% of parameters"
-        in printed
-    )
+    assert f"{count - moved} tensors loaded, {moved} transplanted, 0 not, of {count};" in printed
     # One epoch of stage 0: the head alone was trained, so backbone and neck are still the file's, to the bit.
     after = trained(tmp_path / "run" / "new").read_model()
     assert set(after) == set(given)

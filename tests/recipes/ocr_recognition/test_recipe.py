@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,9 @@ def test_a_file_of_the_official_layout_fills_all_of_the_backbone(
 
     printed = RECIPE.run(*small(lines), *arguments, f"checkpoint={file}")
     count = len(given)
-    assert f"{count - 2} tensors loaded, 2 transplanted, 0 not, of {count}; 100.0% of parameters" in printed
+    # All of the network but the ten new characters.
+    said = f"{count - 2} tensors loaded, 2 transplanted, 0 not, of {count}; more than 99.9% of parameters"
+    assert said in printed
     # One epoch of stage 0: only the head's last layer was trained, so all else is still the file's, to the bit.
     for name, array in trained(tmp_path / "run" / "new").items():
         assert name.startswith("head.fc2.") or array.tobytes() == given[name].tobytes(), name
@@ -118,14 +119,18 @@ def test_right_after_the_transplant_old_lines_are_read_as_the_old_model_reads_th
         *(f"checkpoint={tmp_path / 'old.pdparams'}", f"old_labels={old.dictionary}"),
         *("data.width=48", "data.max_length=3", "train.epochs=1", f"output={tmp_path / 'run'}"),
     )
-    at_start = {
-        part: json.loads((tmp_path / "run" / part / "start.json").read_text())
-        for part in ("new", "dropped", "cold")
-    }
-    assert at_start["new"]["old_acc"] == at_start["new"]["old_edit"] == known
+    logs = tmp_path / "run" / "vdl"
+    assert at_start(logs / "new", "old_acc") == at_start(logs / "new", "old_edit") == known
     for control in ("dropped", "cold"):
-        assert at_start[control]["old_acc"] == 0.0
-        assert at_start[control]["old_edit"] < 0.5
+        assert at_start(logs / control, "old_acc") == 0.0
+        assert at_start(logs / control, "old_edit") < 0.5
+
+
+def at_start(log_dir: Path, metric: str) -> float:
+    """Return what the one evaluation before the first step found."""
+    ((step, value),) = curve(log_dir, f"start/{metric}")
+    assert step == 0
+    return value
 
 
 def by_heart(samples: TextLines) -> tuple[Any, float]:
@@ -166,9 +171,8 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path,
     assert {name: a.tobytes() for name, a in ends[0].items()} == {
         name: a.tobytes() for name, a in ends[1].items()
     }
-    for tag in ("train/loss", "eval/acc", "eval/edit", "eval/new_edit", "stage/index"):
+    for tag in ("start/acc", "train/loss", "eval/acc", "eval/edit", "eval/new_edit", "stage/index"):
         assert curve(stopped / "vdl" / "new", tag) == curve(control / "vdl" / "new", tag), tag
-    assert (control / "new" / "start.json").read_text() == (stopped / "new" / "start.json").read_text()
 
 
 def test_what_it_exports_reads_in_paddlex_as_it_does_here(
@@ -249,12 +253,10 @@ def test_the_default_keeps_the_old_characters_and_is_ahead_of_what_it_is_compare
     tmp_path: Path,
 ) -> None:
     RECIPE.run(f"output={tmp_path}", timeout=3500)
-    at_start = {
-        part: json.loads((tmp_path / part / "start.json").read_text()) for part in ("new", "dropped", "cold")
-    }
-    before = curve(tmp_path / "vdl" / "old", "eval/acc")[-1][1]
+    logs = tmp_path / "vdl"
+    before = curve(logs / "old", "eval/acc")[-1][1]
     assert before > 0.9
-    assert at_start["new"]["old_acc"] == pytest.approx(before, abs=0.011)
-    assert at_start["dropped"]["old_acc"] == at_start["cold"]["old_acc"] == 0.0
-    ends = {part: curve(tmp_path / "vdl" / part, "eval/acc")[-1][1] for part in ("new", "dropped", "cold")}
-    assert ends["new"] > ends["cold"]
+    assert at_start(logs / "new", "old_acc") == pytest.approx(before, abs=0.011)
+    assert at_start(logs / "dropped", "old_acc") == at_start(logs / "cold", "old_acc") == 0.0
+    ends = {part: curve(logs / part, "eval/acc")[-1][1] for part in ("new", "dropped", "cold")}
+    assert ends["new"] > ends["dropped"] > ends["cold"]
