@@ -97,7 +97,6 @@ def list_mirrored(url: str) -> Sequence[str]:
         OSError: The file system was not reached, or the bucket is not there.
     """
     files, root = opened(url)
-    files.invalidate_cache()  # fsspec remembers listings of this process's own
     found = set()
     try:
         manifests = files.glob(f"{root}/{CHECKPOINTS}/*/{MANIFEST}")

@@ -77,6 +77,7 @@ class Sender:
         self._throttle = Throttle(bytes_per_second)
         self._limited = bytes_per_second is not None
         self._guard = threading.Lock()
+        self._listing = threading.Lock()
         spoken = protocols(files)
         self._s3 = not S3.isdisjoint(spoken)
         self._local = not _LOCAL.isdisjoint(spoken)
@@ -111,7 +112,7 @@ class Sender:
             _S3Upload(self, path, target).run()
         elif not (self._local and _is_file(Path(target), entry)):
             self._put(path, target)
-        found = self.files.size(target)
+        found = self._size(target)
         if found is not None and found != entry.size:
             raise OSError(f"{target} has {found} bytes after {entry.size} were sent")
 
@@ -129,12 +130,19 @@ class Sender:
         if like == target:
             return False
         try:
-            if self.files.size(like) != entry.size:
+            if self._size(like) != entry.size:
                 return False
             self.files.cp_file(like, target)
         except FileNotFoundError:
             return False
-        return bool(self.files.size(target) == entry.size)
+        return self._size(target) == entry.size
+
+    def _size(self, path: str) -> int | None:
+        """Return a file's size: of now, though some take it from a listing that another thread has just made."""
+        with self._listing:
+            self.files.invalidate_cache()
+            size: int | None = self.files.size(path)
+            return size
 
     def _put(self, path: Path, target: str) -> None:
         if self._limited:

@@ -220,7 +220,6 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
     ):
         return None
     files, path = opened(url)
-    files.invalidate_cache()
     try:
         if files.exists(f"{path}/{MANIFEST}"):
             return cache.fetch_checkpoint(url)

@@ -16,7 +16,8 @@ _OBJECT_STORES = frozenset({"s3", "s3a", "oss", "gs", "gcs", "abfs", "az"})
 
 # What a scheme's package is called among our extras.
 _EXTRAS = {
-    "gcs": "gs", "gs": "gs", "hdfs": "hdfs", "http": "http", "https": "http", "oss": "oss", "s3": "s3", "s3a": "s3",
+    "gcs": "gs", "gs": "gs", "hdfs": "hdfs", "hf": "hf", "http": "http", "https": "http", "oss": "oss", "s3": "s3",
+    "s3a": "s3",
 }  # fmt: skip
 
 
@@ -57,6 +58,9 @@ def local_directory(given: Any, where: str, remedy: str = "") -> Path:
 def opened(url: str) -> tuple[Any, str]:
     """Return the file system of a URL or local path, and the path on it without a slash at its end.
 
+    What fsspec remembers of listings is forgotten: some file systems take a file's size from there, and others than
+    this process write.
+
     Raises:
         SourceError: No such scheme, or the package it needs is not installed.
     """
@@ -71,6 +75,7 @@ def opened(url: str) -> tuple[Any, str]:
         files, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise _cannot_be_opened(url, error) from error
+    files.invalidate_cache()
     return files, str(path).rstrip("/")
 
 
