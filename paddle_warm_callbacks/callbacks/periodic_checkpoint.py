@@ -48,7 +48,8 @@ class PeriodicCheckpoint(FitCallback):
     change its parameters in place in its forward pass. It also waits for what is left of the write before: one
     checkpoint is in flight at a time. A checkpoint counts once it is committed: written, flushed to disk and renamed
     into place. It never falls inside a gradient-accumulation window: the save waits for the window's end. The last
-    state of a normal end is always saved.
+    state of a normal end is always saved. One that is due after an epoch's last step is taken at the epoch's end; where
+    an evaluation comes between, at both, and the second takes the first one's place.
 
     Example:
         >>> checkpoints = PeriodicCheckpoint("runs/defects", save=EveryNEpochs(1), keep=KeepLatest(3))
@@ -62,8 +63,9 @@ class PeriodicCheckpoint(FitCallback):
             which says besides what stays there, and how fast it may be sent. None: no copy.
         metadata: Plain values stored with each checkpoint; ``"labels"``, a list in the head's order, lets a later
             ``HeadTransplant`` find them. The device and the script's git commit are there without it.
-        save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, then stop training; during an
-            evaluation the state before it is saved at once. Or the names of other signals: ``("SIGTERM", "SIGUSR2")``.
+        save_on_signal: Save at the next step's end when SIGTERM or SIGUSR1 comes, at once while data is awaited, then
+            stop training; during an evaluation the state before it is saved at once. Or the names of other signals:
+            ``("SIGTERM", "SIGUSR2")``.
         on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
         layout: ``"native"``: ``model.pdparams`` and ``model.pdopt`` of its own in each checkpoint, which Paddle reads
             without this package. ``"shards"``: tensors that are as they were in the checkpoint before are not written
@@ -164,7 +166,9 @@ class PeriodicCheckpoint(FitCallback):
         self._last: SaveMoment | None = None
         self._last_but_one: SaveMoment | None = None
         self._waiting_for_window = self.waited = 0
-        self._before_evaluation: dict[str, Any] | None = None
+        self._owed = False
+        self._at_rest: dict[str, Any] | None = None
+        self._shown: dict[str, int] = {}
         self.preempted_by = None
         self._provenance = training_state.provenance()
         _ = loop.position
@@ -184,21 +188,38 @@ class PeriodicCheckpoint(FitCallback):
             self._signal.install(self._save_while_waiting, with_parent=loop.ranks.many)
             loop.wrap_worker_init(self._signal.worker_init)
 
+    def fit_ready(self, loop: FitLoop) -> None:
+        """Remember what everyone's ``on_epoch_begin`` may change: it is called again for an epoch without a step."""
+        if loop.progress.step_in_epoch == 0:
+            self._remember_at_rest(loop)
+
+    def step_starting(self, loop: FitLoop) -> None:
+        """Stop before this step if a signal came while its data was awaited: the state is saved as it is."""
+        if loop.ranks.many or self._signal is None or self._signal.received is None:
+            return
+        if self._saved_here(loop):
+            self._decisions.boundary_passed()
+            self._stop(loop)
+
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save if one is due, and after a signal: save and stop."""
+        self._at_rest = None
         self._decisions.boundary_passed()
         stopping = self._decisions.stop_for is not None
         again = self._take_torn(loop)
-        if not (stopping or again or self._waiting_for_window or self._due(loop, epoch_completed=False)):
-            self._remember_before_evaluation(loop)
-            return
-        if loop.window_open:
-            self._waiting_for_window += 1
-            return
-        self._commit(loop, _numbers(logs, "train_"), epoch_completed=False, behind=not stopping)
+        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
+        evaluated = at_end and loop.evaluation_follows(loop.progress.epoch)
+        if stopping or again or self._owed or self._due(loop, epoch_completed=False):
+            if loop.window_open:
+                self._waiting_for_window += 1
+            if loop.window_open or (at_end and not evaluated and not stopping):
+                self._owed = True  # the epoch's end comes at once, and its state is the one to go on from
+                return
+            self._commit(loop, _numbers(logs, "train_"), epoch_completed=False, behind=not stopping)
         if stopping:
             self._stop(loop)
-        self._remember_before_evaluation(loop)
+        if evaluated:
+            self._remember_at_rest(loop)
 
     def on_eval_batch_end(self, step: int, logs: Any = None) -> None:
         """Save the state before this evaluation if a signal comes within it: there may be no time for the rest."""
@@ -206,25 +227,28 @@ class PeriodicCheckpoint(FitCallback):
         if loop is None:
             return
         self._decisions.boundary_passed()
-        if self._decisions.stop_for is None or self._before_evaluation is None:
+        if self._decisions.stop_for is None or self._at_rest is None:
             return
-        self._commit(loop, {}, epoch_completed=False, counters=self._before_evaluation)
-        self._before_evaluation = None
+        if not self._saved_here(loop):
+            self._commit(loop, {}, epoch_completed=False, counters=self._at_rest)
+        self._at_rest = None
         self._wait_for_writer()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Save if one is due now that the epoch's evaluation, schedulers and callbacks are behind."""
-        self._before_evaluation = None
+        self._at_rest = None
         self._decisions.boundary_passed()
         stopping = self._decisions.stop_for is not None
         evaluated = _numbers(eval_logs or {}, "")
-        due = self._due(loop, epoch_completed=True, metrics=evaluated)
+        due = self._due(loop, epoch_completed=True, metrics=evaluated) or self._owed
         self._extremes = widened(self._extremes, evaluated)
         metrics = {**_numbers(logs, "train_"), **evaluated}
         if stopping or due:
             self._commit(loop, metrics, epoch_completed=True, behind=not stopping)
         if stopping:
             self._stop(loop)
+        else:
+            self._remember_at_rest(loop)
 
     def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save the last state, unless that is what was saved last."""
@@ -232,7 +256,7 @@ class PeriodicCheckpoint(FitCallback):
         self._wait_for_writer()
         if loop.ranks.agree("whether the last copy was worthless", self._copies.take_torn(), any):
             self._last = self._last_but_one
-        if not loop.stopping and (self._last is None or self._last.progress != loop.progress):
+        if not loop.stopping and not self._saved_here(loop):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
         if loop.ranks.many:
             self._wait_for_writer()  # a failure now can still be told to the others
@@ -241,15 +265,14 @@ class PeriodicCheckpoint(FitCallback):
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
         self._copies.wait()
         self._take_torn(loop)
-        saved = self._last is not None and self._last.progress == loop.progress
-        if saved or not self._save.on_exception or loop.window_open or loop.ranks.many:
+        if self._saved_here(loop) or not self._save.on_exception or loop.window_open or loop.ranks.many:
             return
         logger.warning(
             "an exception is ending fit: saving the state after step %d", loop.progress.global_step
         )
         try:
             at_boundary = loop.progress.step_in_epoch == 0
-            self._commit(loop, {}, epoch_completed=at_boundary, counters=self._before_evaluation)
+            self._commit(loop, {}, epoch_completed=at_boundary, counters=self._at_rest)
             self._wait_for_writer()
         except CheckpointWriteError as error:
             logger.error("a checkpoint was lost: %s", error)
@@ -280,11 +303,14 @@ class PeriodicCheckpoint(FitCallback):
     ) -> bool:
         return self._decisions.due(self._moment(loop, epoch_completed, metrics), self._last)
 
-    def _remember_before_evaluation(self, loop: FitLoop) -> None:
-        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
-        wanted = self._signal is not None or self._save.on_exception
-        if wanted and at_end and loop.evaluation_follows(loop.progress.epoch):
-            self._before_evaluation = training_state.capture_counters(loop)
+    def _saved_here(self, loop: FitLoop) -> bool:
+        """Return whether the newest checkpoint is of this very position."""
+        return self._last is not None and self._last.progress == loop.progress
+
+    def _remember_at_rest(self, loop: FitLoop) -> None:
+        """Keep what callbacks and evaluation may change before the next step, for a save that comes within them."""
+        if self._signal is not None or self._save.on_exception:
+            self._at_rest = training_state.capture_counters(loop)
 
     def _commit(
         self,
@@ -299,7 +325,7 @@ class PeriodicCheckpoint(FitCallback):
         began = time.monotonic()
         for prepare in loop.board.before_commit:
             prepare()
-        waited, self._waiting_for_window = self._waiting_for_window, 0
+        waited, self._waiting_for_window, self._owed = self._waiting_for_window, 0, False
         self._decisions.saved()
         self._wait_for_last()
         if self._copies.take_torn():  # what was to be saved then is superseded by this
@@ -381,11 +407,13 @@ class PeriodicCheckpoint(FitCallback):
         )
 
     def _show(self, loop: FitLoop, name: str, **values: float) -> None:
+        """Put values on the board, one for each step: not again where a checkpoint takes another's place."""
         position = position_of(name)
         assert position is not None
-        loop.board.points += [
-            (f"checkpoint/{tag}", position.global_step, value) for tag, value in values.items()
-        ]
+        step = position.global_step
+        new = {tag: value for tag, value in values.items() if self._shown.get(tag) != step}
+        self._shown.update(dict.fromkeys(new, step))
+        loop.board.points += [(f"checkpoint/{tag}", step, value) for tag, value in new.items()]
 
     def _save_while_waiting(self) -> None:
         """Save at once if a signal comes while training waits for data; called in the thread that reads signals."""
@@ -399,8 +427,9 @@ class PeriodicCheckpoint(FitCallback):
             if not loop.awaiting_batch or loop.window_open:
                 return  # a step is running: its end is the next occasion
             try:
-                if self._last is None or self._last.progress != loop.progress:
-                    self._commit(loop, {}, epoch_completed=loop.progress.step_in_epoch == 0)
+                if not self._saved_here(loop):
+                    at_boundary = loop.progress.step_in_epoch == 0
+                    self._commit(loop, {}, epoch_completed=at_boundary, counters=self._at_rest)
                 self._wait_for_writer()
             except CheckpointWriteError as error:
                 logger.error("a checkpoint was lost: %s", error)
@@ -409,7 +438,13 @@ class PeriodicCheckpoint(FitCallback):
         self._wait_for_writer()
         loop.ranks.agree("the commit before stopping")
         self.preempted_by = self._decisions.stop_for
-        logger.warning("%s: the state is committed, training stops", self.preempted_by)
+        logger.warning(
+            "%s: the state is committed, training stops; %s",
+            self.preempted_by,
+            "run the same command again to go on"
+            if loop.goes_on_when_rerun
+            else 'to go on, add WarmStartCallback(run_dir=…, resume_from="latest") and run the command again',
+        )
         loop.stop_now()
 
     def _open_for_writing(self, loop: FitLoop) -> None:

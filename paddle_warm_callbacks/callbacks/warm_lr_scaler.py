@@ -71,15 +71,15 @@ class WarmLRScaler(FitCallback):
         self._factors: lr.ParameterFactors | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings in force, the rate in use, and what a float was before it was scaled."""
+        """Return the settings in force, the rates in use, and what a float was before it was scaled."""
         state: dict[str, Any] = {
             "settings": dict(vars(self._settings)),
-            "rate": None,
+            "rates": None,
             "base": None,
             "scaled_by": 1.0,
         }
         if self._global is not None and self.loop is not None:
-            state["rate"] = float(self.loop.optimizer.get_lr())
+            state["rates"] = lr.effective_lr(self.loop)
             state["base"], state["scaled_by"] = self._global.base, self._global.factor
         return state
 
@@ -97,9 +97,8 @@ class WarmLRScaler(FitCallback):
         """Settle what to follow, and scale."""
         _refuse_a_second(loop)
         self._settings = self._written
-        before, base, scaled_by = float(loop.optimizer.get_lr()), None, 1.0
-        if loop.resumed_from is not None:
-            before, base, scaled_by = self._after_resume(loop, before)
+        self._rates_saved = {"all": float(loop.optimizer.get_lr())}
+        base, scaled_by = self._after_resume(loop) if loop.resumed_from is not None else (None, 1.0)
         groups = LRGroups(dict(self._settings.groups))
         self._factors = lr.ParameterFactors.of(loop)
         self._factors.set("groups", groups.factors(self._factors.names))
@@ -108,9 +107,16 @@ class WarmLRScaler(FitCallback):
         self._global = lr.GlobalFactor(loop.optimizer, base, scaled_by)
         loop.board.hparams.update(lr_factor=self._settings.factor, warmup_steps=self._settings.warmup_steps)
         self.step_starting(loop)
+
+    def fit_ready(self, loop: FitLoop) -> None:
+        """Tell the rates of a resumed run, with every factor, that of its stage too."""
         if loop.resumed_from is not None:
-            now = float(loop.optimizer.get_lr())
-            logger.info("learning rate on resume (%s): %g when saved, %g now", self._on_resume, before, now)
+            logger.info(
+                "learning rate on resume (%s): %s when saved, %s now",
+                self._on_resume,
+                _shown(self._rates_saved),
+                _shown(lr.effective_lr(loop)),
+            )
 
     def step_starting(self, loop: FitLoop) -> None:
         """Set the factor of this step."""
@@ -126,8 +132,8 @@ class WarmLRScaler(FitCallback):
             self._factors.clear("groups")
             self._factors = None
 
-    def _after_resume(self, loop: FitLoop, rate: float) -> tuple[float, float | None, float]:
-        """Choose the settings; return the rate when saved and, for a float in use, its base and what scaled it."""
+    def _after_resume(self, loop: FitLoop) -> tuple[float | None, float]:
+        """Choose the settings; return, for a float in use, its base and what scaled it."""
         state = self._saved if self._saved is not None else _state_in(loop.resumed_from, type(self).__name__)
         saved = None if state is None else ScalerSettings(**state["settings"])
         chosen = after_resume(self._on_resume, saved, self._written, loop.progress)
@@ -139,13 +145,14 @@ class WarmLRScaler(FitCallback):
                 "saved without a WarmLRScaler" if saved is None else _described(chosen.settings),
                 _described(self._written),
             )
-        before = rate if state is None else state["rate"]
+        if state is not None:
+            self._rates_saved = state.get("rates") or {"all": state["rate"]}  # one, before there were all
         if chosen.scheduler == "script":
             optimizer_state.move_learning_rate(loop.optimizer, self._of_script)
-            return before, None, 1.0
+            return None, 1.0
         if state is None or not self._restored(loop):
-            return before, None, 1.0
-        return before, state["base"], state["scaled_by"]
+            return None, 1.0
+        return state["base"], state["scaled_by"]
 
     def _restored(self, loop: FitLoop) -> bool:
         """Return whether the optimizer holds the checkpoint's learning rate; it may not where a resume had to adapt."""
@@ -158,6 +165,13 @@ def _state_in(checkpoint: Any, name: str) -> dict[str, Any] | None:
     """Return a callback's state from a checkpoint; a resume that had to adapt does not hand it out."""
     encoded = checkpoint.read_state()["callbacks"].get(name)
     return None if encoded is None else dict(jsonvalue.decode(encoded))
+
+
+def _shown(rates: Mapping[str, float]) -> str:
+    """Return the rates by group, or the one there is."""
+    if rates.keys() == {"all"}:
+        return f"{rates['all']:g}"
+    return ", ".join(f"{label} {rate:g}" for label, rate in rates.items())
 
 
 def _described(settings: ScalerSettings) -> str:

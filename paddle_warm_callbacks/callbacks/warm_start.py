@@ -152,7 +152,7 @@ class WarmStartCallback(FitCallback):
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
         self._cost_reported = self.report.kind != "resume"
         self._log(self.report)
-        self._warn_of_another_run_dir(loop)
+        self._look_where_a_rerun_will(loop)
         loop.board.texts["start/report"] = self.report.to_text()
         if loop.parent is not None:
             loop.board.texts["start/lineage"] = (
@@ -160,7 +160,9 @@ class WarmStartCallback(FitCallback):
             )
 
     def fit_ready(self, loop: FitLoop) -> None:
-        """Remember what callbacks may change in the ``on_epoch_begin`` of an epoch that had already begun."""
+        """Say so if nothing is left to train; remember what an ``on_epoch_begin`` that comes again may change."""
+        if loop.nothing_left and loop.ranks.rank == 0:
+            logger.info("nothing is left to train: %s", loop.nothing_left)
         if loop.progress.step_in_epoch:
             self._held = training_state.capture_counted(loop, loop.others)
 
@@ -188,11 +190,12 @@ class WarmStartCallback(FitCallback):
         for warning in report.warnings:
             logger.warning("%s", warning)
 
-    def _warn_of_another_run_dir(self, loop: FitLoop) -> None:
-        """Say that a rerun will find nothing of this training where it looks: a likely slip of the pen."""
+    def _look_where_a_rerun_will(self, loop: FitLoop) -> None:
+        """Warn if a rerun will find nothing of this training where it looks: a likely slip of the pen."""
         if self._resume_from not in ("latest", "best") or self._run_dir is None:
             return
-        if self._run_dir.resolve() not in loop.run_dirs:
+        loop.goes_on_when_rerun = self._run_dir.resolve() in loop.run_dirs
+        if not loop.goes_on_when_rerun:
             written = ", ".join(map(str, sorted(loop.run_dirs))) or "nowhere: there is no PeriodicCheckpoint"
             logger.warning(
                 "WarmStartCallback resumes from %s, but checkpoints go to %s. Rerun, this training will not go on: "

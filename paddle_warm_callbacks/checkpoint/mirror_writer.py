@@ -15,6 +15,7 @@ from typing import Any
 from paddle_warm_callbacks.arguments import require_number
 from paddle_warm_callbacks.checkpoint import mirror, urls
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
+from paddle_warm_callbacks.checkpoint.names import superseded
 from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
@@ -202,7 +203,8 @@ class MirrorWriter:
             record_of(name, self._manifests[name]) if name in self._manifests else record_of_name(name)
             for name in there
         ]
-        keep = {*policy.keep(records), newest, *there[-1:]}
+        gone = superseded(there)
+        keep = {*policy.keep([r for r in records if r.name not in gone]), newest, *there[-1:]}
         for name in (name for name in there if name not in keep):
             # The manifest first: what has none is no checkpoint.
             self._files.rm_file(f"{self._place(name)}/{MANIFEST}")

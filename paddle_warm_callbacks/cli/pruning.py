@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from paddle_warm_callbacks.checkpoint.names import superseded
 from paddle_warm_callbacks.checkpoint.pointers import ranking_of
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
@@ -58,7 +59,9 @@ def prune(
     store = _store(run)
     records = _records(store)
     _require_metrics(policy, records, run)
-    keep = {*policy.keep(records), *(record.name for record in records[-1:])}
+    outdated = superseded(record.name for record in records)
+    judged = [record for record in records if record.name not in outdated]
+    keep = {*policy.keep(judged), *(record.name for record in records[-1:])}
     gone = [record.name for record in records if record.name not in keep]
     rows = [
         (r.name, _size(store, r.name), metrics_text(r.metrics), "goes" if r.name in gone else "stays")

@@ -73,6 +73,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         train_loader: What fit iterates; the user's DataLoader, or the one fit made.
         finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
         stopping: True once :meth:`stop_now` was called.
+        goes_on_when_rerun: Whether the same script, run again, resumes from the checkpoints of this fit.
         report: What the start restored, once ``WarmStartCallback`` has acted; else None.
         metric_names: Those of the losses and metrics, as fit logs them.
         board: What callbacks have to show.
@@ -114,6 +115,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         self.reseed_from: int | None = None
         self.layout: TensorLayout | None = None
         self.finished = False
+        self.goes_on_when_rerun = False
         self.stopping = False
         self._stop_asked = False
         self.train_loader = fit_locals["train_loader"]
@@ -256,7 +258,7 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
         """
         completed = False
         try:
-            if self._finished():
+            if self.nothing_left:
                 yield from self._nothing_left()
             else:
                 for epoch in range(self.progress.epoch, epochs):
@@ -291,9 +293,22 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             self._interruptible = False
             self._tell("interrupted")
 
-    def _finished(self) -> bool:
-        iters_used = self._no_iters_left and self.progress.step_in_epoch == 0
-        return self.finished or self.progress.epoch >= self.epochs or iters_used
+    @property
+    def nothing_left(self) -> str:
+        """Why there is nothing to train, and what would change that; empty if there is something."""
+        if self.finished:
+            return (
+                "a callback has ended this run, as EarlyStopping does; to train on, start another from it: "
+                "WarmStartCallback(source=…) with a new run_dir"
+            )
+        if self._no_iters_left and self.progress.step_in_epoch == 0:
+            return f"num_iters={self.num_iters} is used up; to train on, pass fit a greater one"
+        if self.progress.epoch >= self.epochs:
+            return (
+                f"{self.progress.epoch} epochs are done, and fit(epochs={self.epochs}) asks for no more; to train on, "
+                "pass a greater number, those done included"
+            )
+        return ""
 
     @property
     def _no_iters_left(self) -> bool:
@@ -337,9 +352,10 @@ class FitLoop(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is unt
             for step, data in enumerate(self._awaited(batches), first):
                 self._reseed(_STEP, self.progress.global_step)
                 self._tell("step_starting")
-                self._in_step = True
-                yield step, data
-                self._in_step = False
+                if not self.stopping:
+                    self._in_step = True
+                    yield step, data
+                    self._in_step = False
                 if self.stopping:
                     self._mute()
                     self._take_over_stop()

@@ -69,7 +69,7 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
         more += _notes_on_regrouping(loop, counters, within_epoch)
     loop.finished = bool(counters["stopped"])
     if loop.finished:
-        more.append("a callback had ended this run (early stopping): nothing is left to train")
+        more.append("a callback had ended this run (early stopping)")
     elif progress.step_in_epoch:
         more.append(f"position inside epoch {progress.epoch}: {loop.position.how}")
     return RestoreReport(

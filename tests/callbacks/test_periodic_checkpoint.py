@@ -31,6 +31,9 @@ from paddle_warm_callbacks import (
     WarmStartCallback,
 )
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
+from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.plan.saving import SaveMoment, SavePolicy
 from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
 
 
@@ -44,16 +47,46 @@ def test_checkpoints_fall_where_the_policy_says(tmp_path: Path) -> None:
     assert names(tmp_path) == [
         "step-00000002",
         "step-00000003-epoch-0001",
-        "step-00000005",
-        "step-00000006-epoch-0002",
-    ] or names(tmp_path) == [
-        "step-00000002",
-        "step-00000003-epoch-0001",
         "step-00000004",
-        "step-00000006",
         "step-00000006-epoch-0002",
     ]
     assert [event.name for event in callback.events] == names(tmp_path)
+
+
+class Shown(FitCallback):
+    """What was put up to be logged."""
+
+    def fit_closed(self, loop: FitLoop) -> None:
+        self.points = loop.board.points
+
+
+def test_one_position_is_one_checkpoint_and_one_row_of_each_log(tmp_path: Path) -> None:
+    saver = PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(3))
+    shown = Shown()
+    fit(model(), saver, shown, epochs=2, eval_data=Points())
+    assert names(tmp_path) == ["step-00000004", "step-00000005", "step-00000006-epoch-0002"]
+    before_evaluation = ["step-00000003", "step-00000006"]
+    assert set(before_evaluation) < {event.name for event in saver.events}, "an evaluation may take long"
+    steps = [step for tag, step, _ in shown.points if tag == "checkpoint/seconds_to_durable"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_due_at_an_epochs_last_step_without_an_evaluation_is_saved_once_at_its_end(
+    tmp_path: Path,
+) -> None:
+    class InTheMiddle(SavePolicy):
+        """A user's policy that is never due at an epoch's end."""
+
+        def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
+            return not now.epoch_completed and now.progress.global_step % STEPS == 0
+
+    for policy in (EveryNSteps(STEPS), InTheMiddle()):
+        saver = PeriodicCheckpoint(tmp_path / type(policy).__name__, save=policy)
+        fit(model(), saver, epochs=2)
+        assert [event.name for event in saver.events] == [
+            "step-00000003-epoch-0001",
+            "step-00000006-epoch-0002",
+        ]
 
 
 def test_retention_keeps_what_it_is_told_and_the_newest(tmp_path: Path) -> None:
@@ -172,7 +205,7 @@ def test_a_checkpoint_never_falls_inside_an_accumulation_window(tmp_path: Path) 
     callback = PeriodicCheckpoint(str(tmp_path), save=EveryNSteps(1), keep=KeepLatest(99))
     fit(model(), callback, epochs=1, accumulate_grad_batches=2)
     saved = CheckpointStore(str(tmp_path)).list()
-    assert [checkpoint.progress.step_in_epoch for checkpoint in saved] == [2, 3, 0]
+    assert [checkpoint.progress.step_in_epoch for checkpoint in saved] == [2, 0]
     assert saved[0].manifest.metadata["waited_for_accumulation_window"] == 1
 
 
@@ -234,7 +267,7 @@ def test_a_save_that_waits_for_the_one_before_is_counted_and_logged(
     with caplog.at_level(logging.INFO, "paddle_warm_callbacks"):
         fit(model(), callback, epochs=1)
     assert callback.waited >= STEPS - 1
-    assert len(names(tmp_path)) == STEPS + 1, "none is left out"
+    assert len(names(tmp_path)) == STEPS, "none is left out"
     assert caplog.text.count("a save waited") == callback.waited
     assert sum(event.seconds_blocked for event in callback.events) > 0.05
 
@@ -253,9 +286,8 @@ def test_a_signal_during_evaluation_saves_the_state_before_it_at_once(tmp_path: 
     fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50)), losses, eval_data=Points())
     assert seen == [[f"step-{2 * STEPS:08d}"]], "on disk before the evaluation has ended"
     assert max(losses.seen)[0] == 1
-    (mid_evaluation, after) = CheckpointStore(str(tmp_path)).list()
-    assert mid_evaluation.progress.step_in_epoch == STEPS
-    assert after.progress.epoch == 2
+    (after,) = CheckpointStore(str(tmp_path)).list()
+    assert after.progress.epoch == 2, "the later takes the earlier one's place"
 
 
 def test_a_signal_while_data_is_awaited_saves_at_once(tmp_path: Path) -> None:
@@ -282,6 +314,83 @@ def test_a_signal_while_data_is_awaited_saves_at_once(tmp_path: Path) -> None:
     model().fit(loader, epochs=3, callbacks=[callback, losses], verbose=0)
     assert in_time == [True]
     assert callback.preempted_by == "SIGTERM"
+    assert len(callback.events) == 1, "one signal, one checkpoint"
+    (saved,) = CheckpointStore(str(tmp_path)).list()
+    assert saved.progress.global_step == len(losses.seen), "no step is done after it, to be done again"
+
+
+class CountsEpochs(paddle.callbacks.Callback):  # type: ignore[misc]
+    """A user's callback with a state that each epoch's beginning changes, and a signal at the fourth's first sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begun += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"begun": self.begun}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.begun = state["begun"]
+
+
+@pytest.mark.parametrize("sample", [4 * STEPS + 1, 4 * STEPS + 5, 2 * 4 * STEPS + 1])
+def test_a_run_stopped_while_it_waits_for_data_goes_on_to_the_bit(tmp_path: Path, sample: int) -> None:
+    class Slow(Points):
+        def __init__(self, signals: bool) -> None:
+            self.asked, self.signals = 0, signals
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            self.asked += 1
+            if self.signals and self.asked == sample:
+                os.kill(os.getpid(), signal.SIGTERM)
+                deadline = time.monotonic() + 20
+                while not saver.events and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            return super().__getitem__(index)
+
+    saver: Any = None
+
+    def train(run_dir: Path, signals: bool) -> tuple[paddle.Model, Losses, CountsEpochs, PeriodicCheckpoint]:
+        nonlocal saver
+        np.random.seed(5)
+        trained, losses, counted = model(), Losses(), CountsEpochs()
+        saver = PeriodicCheckpoint(run_dir, save=EveryNEpochs(50))
+        start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
+        loader = paddle.io.DataLoader(Slow(signals), batch_size=4, shuffle=True, use_buffer_reader=False)
+        trained.fit(loader, epochs=4, callbacks=[start, counted, saver, losses], verbose=0)
+        return trained, losses, counted, saver
+
+    whole, every, counted, _ = train(tmp_path / "whole", False)
+    _, before, _, stopped = train(tmp_path / "cut", True)
+    assert [event.name for event in stopped.events] == names(tmp_path / "cut")
+    assert len(stopped.events) == 1
+    assert 0 < len(before.seen) < len(every.seen)
+    again, after, counted_again, _ = train(tmp_path / "cut", False)
+    assert bits(again) == bits(whole)
+    assert {**before.seen, **after.seen} == every.seen
+    assert len(before.seen) + len(after.seen) == len(every.seen), "no step is done twice"
+    assert counted_again.begun == counted.begun + (len(before.seen) % STEPS > 0), "on_epoch_begin comes again"
+
+
+def test_the_log_of_a_signal_says_how_to_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Kill(Losses):
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    fit(
+        model(),
+        PeriodicCheckpoint(tmp_path),
+        WarmStartCallback(run_dir=tmp_path, resume_from="latest"),
+        Kill(),
+    )
+    assert "run the same command again to go on" in caplog.text
+    caplog.clear()
+    fit(model(), PeriodicCheckpoint(tmp_path / "other"), Kill())
+    assert "same command" not in caplog.text
+    assert 'add WarmStartCallback(run_dir=…, resume_from="latest")' in caplog.text
 
 
 def test_two_processes_on_one_run_directory_are_told_apart(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from paddle_warm_callbacks import (
     KeepLatest,
     PatternError,
     PeriodicCheckpoint,
+    Stage,
+    StagedUnfreeze,
     WarmLRScaler,
     WarmStartCallback,
 )
@@ -321,6 +323,19 @@ def test_each_choice_follows_what_it_says_and_logs_both_rates(
     assert (follows in caplog.text) == (choice != "reconfigure")
     later = 4 * now if choice == "rewarm" else now
     assert said.rates[2, 1] == pytest.approx(later * (0.5 if kind == "schedule" else 1.0))
+
+
+def test_the_rates_told_on_resume_are_those_trained_with_the_stages_factor_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stages() -> StagedUnfreeze:
+        return StagedUnfreeze([Stage(0, ".*"), Stage(1, ".*", lr_factor=0.25)])
+
+    groups = {"body": 0.5, "fc": 1.0}
+    interrupt(made(0.1), tmp_path, WarmLRScaler(1.0, groups=groups), stages())
+    with caplog.at_level(logging.INFO, "paddle_warm_callbacks"):
+        resume(made(0.1), tmp_path, WarmLRScaler(1.0, groups=groups), stages())
+    assert "(keep): body 0.0125, fc 0.025 when saved, body 0.0125, fc 0.025 now" in caplog.text
 
 
 def test_a_scaler_that_is_new_in_a_resumed_run_says_that_it_does_nothing_or_does_it(

@@ -95,6 +95,14 @@ def test_the_mirrors_own_policy_keeps_what_it_says(tmp_path: Path, url: str) -> 
     )
 
 
+def test_an_epochs_end_takes_the_place_of_its_last_step_there_too(tmp_path: Path, url: str) -> None:
+    writer = MirrorWriter(Mirror(url, keep=KeepLatest(2)))
+    for step, epoch in ((3, None), (4, None), (4, 1)):
+        writer.copy(committed(tmp_path, step, epoch=epoch))
+    writer.close()
+    assert mirror.list_mirrored(url) == ["step-00000003", "step-00000004-epoch-0001"]
+
+
 def test_a_later_process_ranks_by_what_the_manifests_there_say(tmp_path: Path, url: str) -> None:
     for step, acc in enumerate((0.9, 0.5), start=1):
         mirror.upload(committed(tmp_path, step, metrics={"acc": acc}), url)

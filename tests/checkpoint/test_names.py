@@ -45,6 +45,12 @@ def test_an_epochs_end_is_newer_than_its_last_step_in_every_generation() -> None
         assert names.newest(both) == names.in_order(both)[-1] == both[1]
 
 
+def test_an_epochs_end_takes_the_place_of_its_last_step_in_its_own_generation() -> None:
+    there = ["step-00000004", "step-00000004-epoch-0001", "step-00000007", "step-00000008-epoch-0002.g1",
+             "step-00000008", "step-00000009.g1", "step-00000009-epoch-0003.g1", "notes"]  # fmt: skip
+    assert names.superseded(there) == {"step-00000004", "step-00000009.g1"}
+
+
 @given(_FOREIGN)
 def test_other_names_are_no_checkpoints(name: str) -> None:
     assert names.position_of(name) is None

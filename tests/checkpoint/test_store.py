@@ -336,6 +336,16 @@ def test_the_newest_stays_whatever_the_policy_says(tmp_path: Path) -> None:
     assert _names(store) == ["step-00000001", "step-00000002"]
 
 
+def test_an_epochs_end_takes_the_place_of_its_last_step(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step, epoch in ((3, None), (4, None), (4, 1), (5, None)):
+        store.commit(contents(step, epoch=epoch))
+        store.retain(KeepLatest(3))
+        if (step, epoch) == (4, None):
+            assert _names(store)[-1] == "step-00000004", "until the one that takes its place is there"
+    assert _names(store) == ["step-00000003", "step-00000004-epoch-0001", "step-00000005"]
+
+
 def test_what_is_spared_stays(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     for step in (1, 2, 3):

@@ -47,6 +47,16 @@ def test_what_is_shown_is_what_is_deleted(run: Path, policy: list[str], kept: li
     assert left(run) == kept
 
 
+def test_what_an_epochs_end_has_taken_the_place_of_goes_and_is_shown_so(run: Path) -> None:
+    store = CheckpointStore(run)
+    store.commit(contents(6))
+    store.commit(contents(6, epoch=3))
+    dry = typed("prune", run, "--keep-latest", "9")
+    assert [row[0] for row in lines_of(dry) if row[-1] == "goes"] == ["step-00000006"]
+    typed("prune", run, "--keep-latest", "9", "--yes")
+    assert left(run) == [*NAMES, "step-00000006-epoch-0003"]
+
+
 def test_a_run_that_a_live_process_writes_to_is_left_alone(run: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom paddle_warm_callbacks.checkpoint.lock import RunLock\n"

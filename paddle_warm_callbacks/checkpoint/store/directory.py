@@ -232,6 +232,9 @@ class CheckpointStore:
     def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
 
+        A checkpoint taken after an epoch's last step goes once the one after that epoch's end is there, and ``policy``
+        is not asked about it: what it counts are positions.
+
         What ``policy`` has settled, it is not asked about again while the lock is held: the first call takes time that
         is linear in the number of checkpoints, later ones in that of those it may still let go. Manifests are read only
         for a policy that looks at metrics, and each only once. For others, checkpoints that
@@ -254,8 +257,10 @@ class CheckpointStore:
             if not committed:
                 return ()
             records = self._records.of(committed, metrics=bool(policy.metrics))
-            pointers.point_at_best(self.run_dir, policy, records)
-            keep = {*policy.keep(records), *spare, committed[-1]}
+            superseded = names.superseded(committed)
+            judged = [record for record in records if record.name not in superseded]
+            pointers.point_at_best(self.run_dir, policy, judged)
+            keep = {*policy.keep(judged), *spare, committed[-1]}
             gone = tuple(name for name in committed if name not in keep)
             if gone and committed[-1] not in self._verified:
                 self._at(committed[-1]).verify()
