@@ -8,8 +8,7 @@ from typing import Any
 import paddle
 import pytest
 
-from paddle_warm_callbacks.errors import InvalidArgumentError, UnsupportedFitError
-from paddle_warm_callbacks.hapi import fit_loop, gate
+from paddle_warm_callbacks.hapi import gate
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.progress import Progress
 from tests.hapi.fits import STEPS, Points, Recorder, StartAt, fit, linear_model
@@ -75,33 +74,6 @@ def test_a_finished_run_trains_nothing_and_ends_normally() -> None:
     fit(linear_model(), recorder, StartAt(Progress(9, 3, 0)), data=data, eval_data=evaluated)
     assert recorder.heard == [("train_begin", None), ("train_end", None)]
     assert data.asked == evaluated.asked == []
-
-
-@pytest.mark.parametrize("evaluated", [False, True])
-@pytest.mark.parametrize("at", [1, 3, 4, 6, 8])
-def test_num_iters_counts_what_was_done_before_as_paddle_counts(at: int, evaluated: bool) -> None:
-    class Stop(StartAt):
-        """Remember the position and the count after ``at`` steps."""
-
-        def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
-            super().step_ended(loop, logs)
-            if loop.progress.global_step == at:
-                self.left_at = (loop.progress, loop.iters_done)
-
-    class Continue(StartAt):
-        def fit_opened(self, loop: FitLoop) -> None:
-            super().fit_opened(loop)
-            loop.iters_before = control.left_at[1]
-
-    options: dict[str, Any] = {"num_iters": 8, **({"eval_data": Points()} if evaluated else {})}
-    control, heard = Stop(), Recorder()
-    fit(linear_model(), control, heard, **options)
-    if not hasattr(control, "left_at"):
-        return  # with evaluations, which count too, there are fewer steps
-    continued, heard_then = Continue(control.left_at[0]), Recorder()
-    fit(linear_model(), continued, heard_then, **options)
-    assert continued.events[-1] == control.events[-1]
-    assert heard_then.heard[-2:] == heard.heard[-2:]
 
 
 def test_the_progress_bar_counts_true_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,29 +220,3 @@ def test_four_fits_in_four_threads_do_not_meet() -> None:
     for start, callback in zip(starts, callbacks):
         assert [event for event, *_ in callback.events].count("step") == 3 * STEPS - start.global_step
         assert callback.events[-1] == ("closed", 3, 0, 3 * STEPS)
-
-
-def test_no_number_of_epochs_is_told_with_the_setting_that_is_missing() -> None:
-    with pytest.raises(InvalidArgumentError, match="no number of epochs") as caught:
-        linear_model().fit(Points(), batch_size=4, epochs=None, callbacks=[StartAt()], verbose=0)
-    assert "training: {epochs: 30}" in caught.value.remedy
-
-
-def test_static_mode_is_refused() -> None:
-    paddle.enable_static()
-    try:
-        with pytest.raises(UnsupportedFitError, match="static graph mode"):
-            fit_loop._refuse_unknown_fit()
-    finally:
-        paddle.disable_static()
-
-
-def test_a_fit_we_do_not_know_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    def another_fit(self: Any, *args: Any) -> None:
-        """Stand in for a fit of a future Paddle."""
-
-    monkeypatch.setattr(paddle.Model, "fit", another_fit)
-    with pytest.raises(UnsupportedFitError, match="not one we know") as caught:
-        fit_loop._refuse_unknown_fit()
-    assert paddle.__version__ in caught.value.where
-    assert "epochs that remain" in caught.value.remedy
