@@ -34,8 +34,10 @@ class WarmLRScaler(FitCallback):
         groups: Regular expression over structured names to a further factor; the first that is found in a name counts,
             1 where none is.
         on_resume: Which settings a resumed run follows: ``"keep"`` the checkpoint's; ``"reconfigure"`` the script's,
-            its scheduler's too; ``"rewarm"`` the checkpoint's with the script's warm-up starting now; ``"extend"`` the
-            checkpoint's with the script's scheduler, at the checkpoint's position. Each logs the old and the new rate.
+            its float or scheduler too; ``"rewarm"`` the checkpoint's with the script's warm-up starting now;
+            ``"extend"`` the checkpoint's with the script's float or scheduler, at the checkpoint's position. Each logs
+            the old and the new rate. Without a WarmLRScaler a resumed run keeps the checkpoint's, and warns if the
+            script's is another.
 
     Raises:
         InvalidArgumentError: A wrong argument, at once. In ``fit``: there is another WarmLRScaler.
@@ -92,6 +94,8 @@ class WarmLRScaler(FitCallback):
         self._saved = None
         if self.loop is not None:
             self._of_script = optimizer_state.capture_learning_rate(self.loop.optimizer)
+            chosen = after_resume(self._on_resume, None, self._written, Progress())
+            self.loop.rate_of_script = chosen.scheduler == "script"
 
     def fit_started(self, loop: FitLoop) -> None:
         """Settle what to follow, and scale."""

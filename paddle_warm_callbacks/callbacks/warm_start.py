@@ -57,7 +57,10 @@ class WarmStartCallback(FitCallback):
         part: Key of the part with the weights, where a file is nested: ``"ema"``, ``"state_dict"``; dots go deeper.
         min_loaded: A warm start that would fill a smaller share of the network's elements (0 to 1) is an error.
         on_change: What to do when the script is not what it was and an exact resume is impossible: ``"raise"``, or
-            ``"adapt"``: load what fits by name and repeat the interrupted epoch from its first step.
+            ``"adapt"``: load what fits by name and repeat the interrupted epoch from its first step. Where the run can
+            go on and yet not as the same (the optimizer's settings, mixed precision), or not with all that the script
+            says (the learning rate: see ``WarmLRScaler(on_resume=)``), it does so with a warning that says which;
+            ``"strict"`` raises then too.
         seed_samples: Draw each training sample with generators (Python's and NumPy's; in workers Paddle's too) seeded
             from this number, the epoch and the sample's index. A resume is exact without it; with it an augmentation
             depends on nothing else, and stays the same when ``num_workers`` changes. At least 0; None: not seeded.
@@ -72,7 +75,7 @@ class WarmStartCallback(FitCallback):
         CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
         RunDirectoryBusyError: In ``fit``: another live process writes to ``run_dir``, where a mirror's copy would go.
         NoUsableCheckpointError: In ``fit``: there are checkpoints and none verifies; never a silent cold start.
-        ResumeChangedError: In ``fit``: the script was changed and ``on_change`` is ``"raise"``.
+        ResumeChangedError: In ``fit``: the script was changed in a way that ``on_change`` refuses.
         UnsupportedFitError: In ``fit``: ``seed_samples``, and a loader without indices.
         RankError: In ``fit``, on several ranks: one has failed or is missing, or its script is not that of rank 0.
     """
@@ -121,7 +124,7 @@ class WarmStartCallback(FitCallback):
                 expected="0 to 1",
                 remedy=f"for {min_loaded:g} percent write {min_loaded / 100:g}",
             )
-        require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt"))
+        require_choice(on_change, "WarmStartCallback(on_change=)", choices=("raise", "adapt", "strict"))
         self._source = source
         self._pretrained = pretrained
         self._run_dir, self._mirror = None, None
@@ -210,7 +213,7 @@ class WarmStartCallback(FitCallback):
         logger.info("%s", start.to_text())
         loop.board.texts["start/choice"] = start.to_text()
         if checkpoint is not None:
-            return resume.resume(loop, checkpoint, adapt=self._on_change == "adapt")
+            return resume.resume(loop, checkpoint, on_change=self._on_change)
         if start.kind == COLD:
             return RestoreReport("cold")
         return self._warm(loop, self._pretrained if self._source is None else self._source)

@@ -72,8 +72,8 @@ class TrainingConfig:
     )
     on_change: str = setting(
         "raise",
-        "What a resume does when the script has changed so that it cannot be exact.",
-        choices=("raise", "adapt"),
+        "What a resume does when the script has changed so that it cannot be exact; strict: or not quite.",
+        choices=("raise", "adapt", "strict"),
         on_resume=HARMLESS,
     )
     epochs: Optional[int] = setting(None, "For the script: epochs of fit.", at_least=1, on_resume=HARMLESS)

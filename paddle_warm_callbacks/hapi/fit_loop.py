@@ -334,7 +334,6 @@ class FitLoop(RunningFit, paddle.callbacks.Callback):  # type: ignore[misc]  # P
         cbks = self._cbks()
         if cbks is not None:
             gate.disarm(cbks)
-        self.give_loaders_back()
         if self.stopping:
             self.model.stop_training = False  # fit never resets it: a later fit would end after one epoch
         already_failing = sys.exc_info()[1] is not None
@@ -346,6 +345,7 @@ class FitLoop(RunningFit, paddle.callbacks.Callback):  # type: ignore[misc]  # P
                 logger.error("%s could not close: %s", type(callback).__name__, error)
                 first = first or error
             callback.loop = None
+        self.give_back()
         self.ranks.close(self._failure(first))
         if first is not None and not already_failing:
             raise first

@@ -16,17 +16,18 @@ from paddle_warm_callbacks.progress import Progress
 logger = logging.getLogger("paddle_warm_callbacks")
 
 
-def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreReport:
+def resume(loop: FitLoop, checkpoint: Checkpoint, *, on_change: str) -> RestoreReport:
     """Continue the run of ``checkpoint`` in ``loop``.
 
     Args:
         loop: A fit whose callbacks have had their ``on_train_begin``.
         checkpoint: Verified while it is read.
-        adapt: Where the script was changed so that an exact resume is impossible: load what fits by name and repeat
-            the interrupted epoch, rather than raise.
+        on_change: What to do about a change of the script. ``"adapt"``: where an exact resume is impossible, load what
+            fits by name and repeat the interrupted epoch. ``"raise"``: refuse that. ``"strict"``: refuse whatever is
+            not harmless.
 
     Raises:
-        ResumeChangedError: The script was changed and ``adapt`` is False. Nothing has been restored then.
+        ResumeChangedError: The script was changed, and ``on_change`` refuses that. Nothing has been restored then.
         CorruptCheckpointError: A file differs from what the manifest promised.
     """
     counters = checkpoint.read_state()
@@ -35,17 +36,18 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
     within_epoch = progress.step_in_epoch > 0 and not counters["loader"]["exhausted"]
     regroups = counters["script"].get("world_size", facts["world_size"]) != facts["world_size"]
     redealt = regroups and (not within_epoch or redealing.can_be_dealt_anew(loop.train_loader))
-    found = changes(counters["script"], facts, within_epoch=within_epoch, redealt=redealt)
+    found = changes(
+        counters["script"],
+        facts,
+        within_epoch=within_epoch,
+        redealt=redealt,
+        rate_of_script=loop.rate_of_script,
+    )
     breaking = tuple(change for change in found if change.reason is not None)
-    if breaking and not adapt:
-        raise ResumeChangedError(
-            "the script has changed since the checkpoint: the run cannot go on exactly",
-            where=checkpoint.path,
-            received="; ".join(map(str, breaking)),
-            expected="the script as it was",
-            remedy="undo the change; or on_change='adapt' to load what fits and repeat the epoch; or start another run "
-            "warm from this checkpoint: WarmStartCallback(source=…) with a new run_dir",
-        )
+    _refuse(checkpoint, breaking, found, on_change)
+    for change in found:
+        if not change.harmless:
+            logger.warning("the script has changed since %s: %s", checkpoint.name, change)
     loop.parent = checkpoint.digest
     loop.ancestry = list(checkpoint.manifest.metadata.get("ancestry", ()))
     loop.resumed_from = checkpoint
@@ -82,6 +84,29 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, adapt: bool) -> RestoreRepo
         optimizer_reset=tuple(reset),
         notes=(*notes, *more),
     )
+
+
+def _refuse(
+    checkpoint: Checkpoint, breaking: tuple[Change, ...], found: tuple[Change, ...], on_change: str
+) -> None:
+    if breaking and on_change != "adapt":
+        raise ResumeChangedError(
+            "the script has changed since the checkpoint: the run cannot go on exactly",
+            where=checkpoint.path,
+            received="; ".join(map(str, breaking)),
+            expected="the script as it was",
+            remedy="undo the change; or on_change='adapt' to load what fits and repeat the epoch; or start another run "
+            "warm from this checkpoint: WarmStartCallback(source=…) with a new run_dir",
+        )
+    inexact = [change for change in found if not change.harmless]
+    if inexact and on_change == "strict":
+        raise ResumeChangedError(
+            "the script has changed since the checkpoint: the run would not go on as the one it was",
+            where=checkpoint.path,
+            received="; ".join(map(str, inexact)),
+            expected="the script as it was, for on_change='strict'",
+            remedy="undo the change; or on_change='raise' to go on with what each change means",
+        )
 
 
 def _notes_on_regrouping(loop: FitLoop, counters: dict[str, Any], within_epoch: bool) -> list[str]:

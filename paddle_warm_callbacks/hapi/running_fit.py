@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 import paddle
 
-from paddle_warm_callbacks.hapi import known_fit, parallel, rng
+from paddle_warm_callbacks.hapi import known_fit, parallel, rng, script_settings
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.hapi.trained import Trained
@@ -33,6 +33,8 @@ class RunningFit:
         num_iters: The argument of fit: stop after so many batches, or None.
         iters_before: How many of those an interrupted run had already used; set by a resume.
         accumulate: ``accumulate_grad_batches``; gradients of so many steps are summed.
+        settings: What the script set of learning rate, optimizer, mixed precision and loss, before anything changed it.
+        rate_of_script: Set by a callback before the start: a resume follows the script's learning rate.
         train_loader: What fit iterates; the user's DataLoader, or the one fit made.
         finished: Set by a resume when the run had been ended by a callback: nothing is left to train.
         stopping: True once :meth:`FitLoop.stop_now` was called.
@@ -60,6 +62,8 @@ class RunningFit:
         self.network = model.network
         self.trained = Trained(model)
         self.optimizer = model._optimizer
+        self.settings = script_settings.settings(model)
+        self.rate_of_script = False
         self.train_loader = fit_locals["train_loader"]
         self.epochs = known_fit.epochs(fit_locals["epochs"])
         self.num_iters: int | None = fit_locals["num_iters"]
@@ -165,8 +169,9 @@ class RunningFit:
             self._users_eval_init = (self._eval_loader, self._eval_loader.worker_init_fn)
             self._eval_loader.worker_init_fn = wrapper(self._eval_loader.worker_init_fn)
 
-    def give_loaders_back(self) -> None:
-        """Leave both loaders as the user had them."""
+    def give_back(self) -> None:
+        """Leave both loaders as the user had them; what the learning rate has come to is known to later fits."""
+        script_settings.leave(self.optimizer, self.settings)
         if self._position is not None:
             self._position.close()
         if self._users_eval_init is not None:

@@ -309,6 +309,7 @@ def _script_facts(loop: FitLoop, layout: TensorLayout) -> dict[str, Any]:
         "epochs": loop.epochs,
         "world_size": paddle.distributed.get_world_size(),
         "paddle": paddle.__version__,
+        **loop.settings,
     }
 
 

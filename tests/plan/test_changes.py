@@ -40,6 +40,32 @@ def test_another_paddle_is_no_reason_to_stop_and_not_called_harmless() -> None:
     assert "goes on, but" in str(change)
 
 
+@pytest.mark.parametrize("fact", ["optimizer.beta1", "amp.level", "loss"])
+def test_a_setting_of_the_script_is_in_force_and_makes_another_run(fact: str) -> None:
+    (change,) = changes({fact: "1"}, {fact: "2"}, within_epoch=True)
+    assert change.reason is None
+    assert not change.harmless
+    assert "not what it was before" in str(change)
+
+
+def test_another_learning_rate_is_not_in_force_unless_the_script_is_followed() -> None:
+    saved, now = {"learning_rate.gamma": "0.5"}, {"learning_rate.gamma": "0.9"}
+    (kept,) = changes(saved, now, within_epoch=True)
+    (followed,) = changes(saved, now, within_epoch=True, rate_of_script=True)
+    assert kept.reason is followed.reason is None
+    assert not kept.harmless
+    assert not followed.harmless
+    assert "not in force: the checkpoint's goes on; WarmLRScaler(" in str(kept)
+    assert str(followed) == (
+        "learning_rate.gamma: 0.5 when saved, 0.9 now (in force: from here on training is not what it was before)"
+    )
+
+
+def test_harmless_changes_come_last() -> None:
+    found = changes({"epochs": 1, "amp.level": "O0"}, {"epochs": 2, "amp.level": "O1"}, within_epoch=True)
+    assert [(change.fact, change.harmless) for change in found] == [("amp.level", False), ("epochs", True)]
+
+
 def test_breaking_changes_come_first_and_each_is_named_with_both_values() -> None:
     found = changes(FACTS, {"epochs": 9, "network": "b", "batch_size": 8}, within_epoch=True)
     assert [(change.fact, change.saved, change.current) for change in found] == [
