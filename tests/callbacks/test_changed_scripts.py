@@ -91,12 +91,13 @@ def test_another_setting_of_the_optimizer_is_in_force_and_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupt(made(momentum=0.9), tmp_path)
-    continued, expected = made(momentum=0.5), made(momentum=0.9)
+    continued = made(momentum=0.5)
     warm = resume(continued, tmp_path)
     (warning,) = said(caplog)
     assert "optimizer.momentum: 0.9 when saved, 0.5 now (in force: from here on" in warning
     assert warm.report is not None
     assert any("optimizer.momentum" in note for note in warm.report.notes)
+    expected = made(momentum=0.9)
     fit(expected, Uses(_momentum=0.5))
     assert bits(continued) == bits(expected)
     unchanged = made(momentum=0.9)
@@ -104,6 +105,7 @@ def test_another_setting_of_the_optimizer_is_in_force_and_warned_of(
     assert bits(continued) != bits(unchanged)
 
 
+@pytest.mark.filterwarnings("ignore:.* can only be enabled")  # Paddle's, on a CPU
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
@@ -115,7 +117,7 @@ def test_another_setting_of_the_optimizer_is_in_force_and_warned_of(
         ),
         ({}, {"use_nesterov": True}, "optimizer.use_nesterov: False when saved, True now"),
         ({}, {"amp": "O1"}, "amp.level: O0 when saved, O1 now"),
-        ({}, {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, "loss: CrossEntropyLoss("),
+        ({}, {"loss": nn.CrossEntropyLoss(reduction="sum")}, "loss: CrossEntropyLoss("),
         ({"kind": "Adam"}, {"kind": "Adam", "beta2": 0.9}, "optimizer.beta2: 0.999 when saved, 0.9 now"),
     ],
 )

@@ -146,10 +146,10 @@ def test_a_second_fit_in_one_process_has_what_the_script_built(rate: str) -> Non
     trained = model(sgd() if rate == "float" else sgd(SCHEDULES[rate]))
     first, again, changed = Settings(), Settings(), Settings()
     stepping = paddle.callbacks.LRScheduler(by_step=False, by_epoch=False)
-    fit(trained, first, Advance(), stepping)
+    fit(trained, first, Advance(), stepping, epochs=1)
     if rate == "float":
         assert trained._optimizer.get_lr() != 0.1, "or nothing would be shown"
-    fit(trained, again, Advance(), stepping)
+    fit(trained, again, Advance(), stepping, epochs=1)
     assert again.found == first.found
     if rate == "float":
         trained._optimizer.set_lr(0.3)
