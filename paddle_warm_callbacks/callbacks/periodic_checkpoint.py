@@ -20,7 +20,7 @@ from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, training_state
+from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, same_weights, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
@@ -157,6 +157,7 @@ class PeriodicCheckpoint(FitCallback):
                 len(strangers),
                 ", ".join(strangers[:5]),
             )
+        same_weights.warn_of_the_loss(loop.ranks, loop.trained)
         self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
         self._writer: BackgroundWriter | ShareWriter | None = None
         self._shares: Shares | None = None

@@ -211,7 +211,7 @@ class StagedUnfreeze(FitCallback):
             self._best.stage_entered(loop, index)
         self._freezer.apply(trainable, freeze_norm=self._plan.stages[index].freeze_norm)
         self._averaging.follow()
-        same_weights.require(loop.ranks, loop.network, f"as stage {index} begins")
+        same_weights.require(loop.ranks, loop.trained, f"as stage {index} begins")
         self.stage_index = index
         sizes = self._freezer.sizes
         self.trainable_share = sum(sizes[name] for name in trainable) / sum(sizes.values())

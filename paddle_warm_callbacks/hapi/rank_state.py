@@ -48,7 +48,7 @@ def gathered(loop: FitLoop, counters: State) -> State:
         RankError: A rank has failed, is missing, or has other parameters.
     """
     when = f"at the save of step {loop.progress.global_step}"
-    same_weights.require(loop.ranks, loop.network, when)
+    same_weights.require(loop.ranks, loop.trained, when)
     arrays = _own_arrays(loop)
     digests = {name: digest_of(same_weights.bytes_of(array)) for name, array in arrays.items()}
     otherwise = loop.ranks.agree("what each rank has of its own " + when, digests, _otherwise, each=True)

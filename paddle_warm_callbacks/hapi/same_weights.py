@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,21 +10,39 @@ import numpy as np
 
 from paddle_warm_callbacks.checkpoint.digests import digest_of, new_digest
 from paddle_warm_callbacks.errors import RankError
-from paddle_warm_callbacks.hapi import freezing
 from paddle_warm_callbacks.hapi.parallel import Ranks
 from paddle_warm_callbacks.hapi.rank_channel import named
 from paddle_warm_callbacks.hapi.staging import borrowed
+from paddle_warm_callbacks.hapi.trained import Trained
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+_INTO_THE_NETWORK = (
+    "Make the loss a part of the network before paddle.Model(network): network.criterion = loss"
+)
 
 
-def require(ranks: Ranks, network: Any, when: str) -> None:
+def warn_of_the_loss(ranks: Ranks, trained: Trained) -> None:
+    """Say, on rank 0 of several, that what the loss trains will not be the same on all ranks."""
+    alone = sorted(trained.trained_in_loss())
+    if alone and ranks.many and ranks.rank == 0:
+        logger.warning(
+            "the loss has parameters of its own, %s: DataParallel is around the network and does not average their "
+            "gradients, so that each rank will train another loss. %s",
+            ", ".join(alone[:5]),
+            _INTO_THE_NETWORK,
+        )
+
+
+def require(ranks: Ranks, trained: Trained, when: str) -> None:
     """Raise on every rank if the parameters of one are not those of rank 0.
 
-    Running statistics and other buffers are left out: each rank has its own. Costs a pass over the parameters (on a
-    GPU: their transfer to the host), and one message for each rank.
+    Running statistics and other buffers are left out: each rank has its own. Costs a pass over the parameters, and one
+    message for each rank; on a GPU, where this has not been run, also their transfer to the host, one by one.
 
     Args:
         ranks: Of the run; nothing is done on one rank.
-        network: The Layer.
+        trained: The network, and its loss.
         when: In words, the same on every rank.
 
     Raises:
@@ -31,8 +50,7 @@ def require(ranks: Ranks, network: Any, when: str) -> None:
     """
     if not ranks.many:
         return
-    movable = freezing.trainable_sizes(network)
-    parameters = {name: parameter for name, parameter in network.named_parameters() if name in movable}
+    parameters = trained.same_on_all_ranks()
     whole = new_digest()
     for parameter in parameters.values():
         whole.update(bytes_of(borrowed(parameter)))
@@ -46,7 +64,9 @@ def require(ranks: Ranks, network: Any, when: str) -> None:
         where=f"{name}, {when}",
         received=f"other values on {named(others)} than on rank 0; {len(single)} parameters were compared in order",
         expected="the same bits on every rank",
-        remedy="let nothing but averaged gradients move a parameter: no ReduceLROnPlateau or EarlyStopping on a "
+        remedy=_INTO_THE_NETWORK
+        if name in trained.trained_in_loss()
+        else "let nothing but averaged gradients move a parameter: no ReduceLROnPlateau or EarlyStopping on a "
         "rank's own loss, no layer thawed or built anew after paddle.Model(...) except by StagedUnfreeze",
     )
 

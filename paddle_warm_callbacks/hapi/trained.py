@@ -7,6 +7,8 @@ from typing import Any
 
 import paddle
 
+from paddle_warm_callbacks.hapi import freezing
+
 # No structured name of a network has this sign.
 _LOSS = "loss@"
 
@@ -50,6 +52,24 @@ class Trained:
             for name, parameter in self._loss.named_parameters()
             if parameter._grad_ivar() is not None
         }
+
+    def trained_in_loss(self) -> dict[str, Any]:
+        """Return the parameters that an optimizer moves and that are the loss's alone, by name.
+
+        They are outside DataParallel, which is around the network: on several ranks nobody averages their gradients.
+        """
+        networks = {id(parameter) for parameter in self._network.parameters()}
+        return {
+            _LOSS + name: parameter
+            for name, parameter in self._loss.named_parameters()
+            if not parameter.stop_gradient and id(parameter) not in networks
+        }
+
+    def same_on_all_ranks(self) -> dict[str, Any]:
+        """Return, by name, the parameters that must be the same on all ranks: each moves by an averaged gradient."""
+        movable = freezing.trainable_sizes(self._network)
+        of_network = {name: p for name, p in self._network.named_parameters() if name in movable}
+        return {**of_network, **self.trained_in_loss()}
 
     def strangers(self, optimizer: Any) -> list[str]:
         """Return Paddle's names of the parameters that ``optimizer`` updates and that are in neither."""

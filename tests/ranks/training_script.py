@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from paddle_warm_callbacks import (
     EveryNEpochs,
     EveryNSeconds,
     EveryNSteps,
+    KeepLatest,
     PeriodicCheckpoint,
     Stage,
     StagedUnfreeze,
@@ -81,6 +83,20 @@ class Doing(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyp
         self._what, self._rank, self._at, self._pause, self._out = what, rank, step, pause, out
         self.steps = 0
 
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        if self._what == "touch" and self._at == self.steps:
+            self._touch()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._what == "touch at the end":
+            self._touch()
+
+    def _touch(self) -> None:
+        if self._rank == RANK:
+            with paddle.no_grad():  # the same values, but nobody who copies meanwhile can know
+                for parameter in self.model.network.head.parameters():
+                    parameter.scale_(1.0)
+
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
         self.steps += 1
         if self._pause:
@@ -122,6 +138,29 @@ def _stopped(number: int, path: Path, *_: Any) -> Any:
     time.sleep(60)  # a stop of all threads may take a moment to come to this one
 
 
+class Scaled(nn.Layer):  # type: ignore[misc]
+    """A loss that learns its scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
+
+    def forward(self, scores: Any, labels: Any) -> Any:
+        return nn.functional.cross_entropy(scores * self.scale, labels)
+
+
+class Slow:
+    """NumPy, whose copies take 10 ms each on every thread but the main one."""
+
+    def copyto(self, target: Any, source: Any) -> None:
+        np.copyto(target, source)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.01)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
 class Digests(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
     """Write the tensors that training starts from, and after each epoch the digests of what may be trained."""
 
@@ -156,6 +195,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--samples", type=int, default=26)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--save", default="steps", choices=["steps", "seconds", "none", "each"])
+    parser.add_argument(
+        "--slow-copies", action="store_true", help="copies behind training outlast the next backward pass"
+    )
+    parser.add_argument("--no-hold", action="store_true", help="do not hold the optimizer back meanwhile")
+    parser.add_argument("--loss", default="", help="one with a parameter: 'of its own', or 'in the network'")
     parser.add_argument("--layout", default="native")
     parser.add_argument("--stages", default="", help="patterns of stages by epoch, with ; between them")
     parser.add_argument(
@@ -185,6 +229,9 @@ def main(arguments: list[str]) -> None:
     np.random.seed(2 + RANK)
     paddle.seed(3 + RANK)
     network = Network(not chosen.unused, out / f"{chosen.name}.{RANK}.samples")
+    loss = Scaled() if chosen.loss else nn.CrossEntropyLoss()
+    if chosen.loss == "in the network":
+        network.criterion = loss
     if chosen.frozen_first:
         for name, parameter in network.named_parameters():
             parameter.stop_gradient = not name.startswith("head")
@@ -194,8 +241,15 @@ def main(arguments: list[str]) -> None:
         model._adapter._before = model._adapter.ddp_model._reducer
         model._adapter.ddp_model.init_reducer()
     schedule = paddle.optimizer.lr.CosineAnnealingDecay(0.05, T_max=40)
-    optimizer = paddle.optimizer.AdamW(schedule, parameters=network.parameters(), weight_decay=0.01)
-    model.prepare(optimizer, nn.CrossEntropyLoss(), paddle.metric.Accuracy())
+    optimizer = paddle.optimizer.AdamW(
+        schedule,
+        parameters=[
+            *network.parameters(),
+            *(loss.parameters() if chosen.loss == "of its own" else ()),
+        ],
+        weight_decay=0.01,
+    )
+    model.prepare(optimizer, loss, paddle.metric.Accuracy())
 
     run_dir = str(out / (f"other-{RANK}" if chosen.no_read and RANK else "run"))
     save = {
@@ -204,7 +258,9 @@ def main(arguments: list[str]) -> None:
         "seconds": EveryNSeconds(0.3),
         "none": EveryNEpochs(1000),
     }[chosen.save]
-    checkpoints = PeriodicCheckpoint(run_dir, save=save, layout=chosen.layout)
+    checkpoints = PeriodicCheckpoint(
+        run_dir, save=save, keep=KeepLatest(99 if chosen.save == "each" else 3), layout=chosen.layout
+    )
     start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
     board = WarmVisualDL(out / "vdl", log_freq=1, rank_throughput=chosen.slow_data >= 0)
     callbacks: list[Any] = [start, checkpoints, board]
@@ -219,10 +275,18 @@ def main(arguments: list[str]) -> None:
         from paddle_warm_callbacks.hapi import rank_state
 
         rank_state.RANKS = "no such entry"
+    if chosen.slow_copies:
+        from paddle_warm_callbacks.hapi import staging
+
+        vars(staging)["np"] = Slow()
+    if chosen.no_hold:
+        from paddle_warm_callbacks.hapi.hold_back import HoldBack
+
+        HoldBack.wait = lambda self: None  # type: ignore[method-assign]
     if chosen.no_comparison:
         from paddle_warm_callbacks.hapi import same_weights
 
-        same_weights.require = lambda ranks, network, when: None
+        same_weights.require = lambda ranks, trained, when: None
     what, rank, step = chosen.do.split("@") if chosen.do else ("", "-1", "-1")
     doing = Doing(what, int(rank), int(step), chosen.pause, out)
     digests = Digests(out / f"{chosen.name}.{RANK}.digests")
