@@ -22,6 +22,8 @@ from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.errors import SourceError, UnsafeFileError
 
 SUFFIX = ".pdiparams"
+# What beside the parameters has their names, the best first: ends that take the place of SUFFIX.
+BESIDE = (".pdiparams.info", ".json", ".pdmodel")
 
 # VarType.Type of Paddle's framework.proto; bfloat16 is uint16.
 _DTYPES = {
@@ -48,8 +50,14 @@ class InferenceParameters:
     structured: bool
 
 
-def read_inference_parameters(path: str | os.PathLike[str]) -> InferenceParameters:
+def read_inference_parameters(
+    path: str | os.PathLike[str], names: str | os.PathLike[str] | None = None
+) -> InferenceParameters:
     """Return the parameters of the inference model whose ``.pdiparams`` is at ``path``.
+
+    Args:
+        path: The ``.pdiparams``.
+        names: The file that has their names; None: looked for beside it.
 
     Raises:
         SourceError: Nothing beside it has the names.
@@ -57,7 +65,7 @@ def read_inference_parameters(path: str | os.PathLike[str]) -> InferenceParamete
         OSError: They cannot be read.
     """
     path = Path(path)
-    known = _names(path)
+    known = _names(path, _beside(path) if names is None else Path(names))
     tensors = list(_tensors(path))
     if len(tensors) != len(known):
         raise _refused(path, f"{len(tensors)} tensors, and {len(known)} names beside them")
@@ -68,28 +76,37 @@ def read_inference_parameters(path: str | os.PathLike[str]) -> InferenceParamete
     )
 
 
-def _names(path: Path) -> Mapping[str, str | None]:
-    """Return the generated name of each parameter, and its structured one where it is known."""
-    table, model, program = (
-        path.with_name(path.name + ".info"), path.with_suffix(".pdmodel"), path.with_suffix(".json"),
-    )  # fmt: skip
-    try:
-        if table.is_file():
-            records = read_pdparams(table)
-            return {name: record.get("structured_name") for name, record in records.items()}
-        if program.is_file():
-            return dict.fromkeys(_names_of_program(json.loads(program.read_bytes())))
-        if model.is_file():
-            return dict.fromkeys(_names_of_model(model.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise _refused(path, f"{type(error).__name__} in the names beside it: {error}") from error
-    raise SourceError(
+def _beside(path: Path) -> Path:
+    candidates = [path.with_suffix(end) for end in BESIDE]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise no_names(str(path), [candidate.name for candidate in candidates])
+
+
+def no_names(where: str, tried: list[str]) -> SourceError:
+    """Return the error that none of the files that could have the parameters' names is there."""
+    return SourceError(
         "the parameters of an inference model have no names by themselves",
-        where=str(path),
-        received=f"no {table.name}, {program.name} or {model.name} beside it",
+        where=where,
+        received=f"no {', '.join(tried[:-1])} or {tried[-1]} beside it",
         expected="the file that was exported with it",
         remedy="put it there, or give the .pdparams file that the model was exported from",
     )
+
+
+def _names(path: Path, beside: Path) -> Mapping[str, str | None]:
+    """Return the generated name of each parameter, and its structured one where it is known."""
+    try:
+        if beside.suffix == ".info":
+            records = read_pdparams(beside)
+            return {name: record.get("structured_name") for name, record in records.items()}
+        data = beside.read_bytes()
+        if beside.suffix == ".json":
+            return dict.fromkeys(_names_of_program(json.loads(data)))
+        return dict.fromkeys(_names_of_model(data))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise _refused(path, f"{type(error).__name__} in the names beside it: {error}") from error
 
 
 def _names_of_program(content: Any) -> Iterator[str]:

@@ -30,6 +30,8 @@ logger = logging.getLogger("paddle_warm_callbacks")
 _WHICH = ("latest", "best")
 # What an inference model has beside its parameters.
 _BESIDE_PARAMETERS = (".pdmodel", ".json", ".info")
+# The longest first: each ends the name of one file of an inference model.
+_OF_INFERENCE = (*inference_model.BESIDE, inference_model.SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
 
     Args:
         source: A state dict of arrays or tensors; an object with ``state_dict()``; or a path or URL of a ``.pdparams``
-            or ``.safetensors`` file, a ``Model.save`` prefix, the ``.pdiparams`` of an inference model or its prefix, a
-            checkpoint's directory, or a run directory.
+            or ``.safetensors`` file, one of the files of an inference model, a checkpoint's directory, or a run
+            directory; or the path of a ``Model.save`` prefix or an inference model's.
         which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``. Of a mirrored run only
             the latest.
         part: Key, or keys joined by dots, of the part that holds the weights where a file or dictionary is nested:
@@ -98,11 +100,11 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
     found = _find_checkpoint(text, which)
     if found is not None:
         return Source(found.path, found.read_model(), found, found.digest)
-    path = cache.fetch_file(text) if is_url(text) else _find_file(text)
+    text, path, names = _fetched(text) if is_url(text) else (text, _find_file(text), None)
     generated = False
     try:
         if path.suffix == inference_model.SUFFIX:
-            parameters = inference_model.read_inference_parameters(path)
+            parameters = inference_model.read_inference_parameters(path, names)
             content, generated = parameters.arrays, not parameters.structured
         else:
             content = read_safetensors(path) if path.suffix == ".safetensors" else read_pdparams(path)
@@ -214,10 +216,27 @@ def _no_checkpoint_yet(run_dir: Path) -> SourceError:
     )
 
 
+def _fetched(url: str) -> tuple[str, Path, Path | None]:
+    """Return the URL of the weights' file, a copy of it, and one of the file that has its names if it has none."""
+    place, mark, query = url.partition("?")
+    stem = next((place[: -len(end)] for end in _OF_INFERENCE if place.endswith(end)), None)
+    if stem is None:
+        return url, cache.fetch_file(url), None
+    beside = [f"{stem}{end}{mark}{query}" for end in inference_model.BESIDE]
+    there = next((candidate for candidate in beside if _is_there(candidate)), None)
+    if there is None:
+        raise inference_model.no_names(url, [candidate.rpartition("/")[2] for candidate in beside])
+    parameters = f"{stem}{inference_model.SUFFIX}{mark}{query}"
+    return parameters, cache.fetch_file(parameters), cache.fetch_file(there)
+
+
+def _is_there(url: str) -> bool:
+    files, path = opened(url)
+    return bool(files.exists(path))
+
+
 def _find_remote(url: str, which: str) -> Checkpoint | None:
-    if url.partition("?")[0].endswith(
-        (".pdparams", ".pdopt", ".pdema", ".safetensors", inference_model.SUFFIX)
-    ):
+    if url.partition("?")[0].endswith((".pdparams", ".pdopt", ".pdema", ".safetensors", *_OF_INFERENCE)):
         return None
     files, path = opened(url)
     try:

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paddle_warm_callbacks.checkpoint import cache
 from paddle_warm_callbacks.checkpoint.inference_model import read_inference_parameters
 from paddle_warm_callbacks.checkpoint.source import open_source
 from paddle_warm_callbacks.errors import SourceError, UnsafeFileError
 from tests.checkpoint.genuine import write
+from tests.checkpoint.http_server import serving
 from tests.checkpoint.samples import same
 
 FOLDER = Path(write.__file__).parent
@@ -147,3 +149,32 @@ def test_the_installed_paddle_exports_what_is_read(tmp_path: Path) -> None:
     assert sorted(array.tobytes() for array in found.arrays.values()) == sorted(
         array.tobytes() for array in write.inference_weights().values()
     )
+
+
+@pytest.mark.parametrize("version", ["paddle-2.6.2", "paddle-3.0.0", "paddle-3.3.1"])
+def test_by_url_too_the_names_come_from_the_file_beside(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    here = open_source(FOLDER / version / "inference.pdiparams")
+    with serving() as (files, address):
+        for path in (FOLDER / version).glob("inference.*"):
+            files.content[f"/{path.name}"] = path.read_bytes()
+        for path in (FOLDER / version).glob("inference.*"):
+            source = open_source(f"{address}/{path.name}")
+            assert same(source.tensors, here.tensors)
+            assert source.generated_names is here.generated_names
+            assert source.description == f"{address}/inference.pdiparams"
+            assert source.digest == here.digest
+
+
+def test_parameters_at_a_url_without_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    with serving() as (files, address):
+        files.content["/inference.pdiparams"] = SHIPPED[0].read_bytes()
+        with pytest.raises(SourceError, match="no names") as caught:
+            open_source(f"{address}/inference.pdiparams")
+    for name in ("inference.pdiparams.info", "inference.json", "inference.pdmodel"):
+        assert name in caught.value.received
