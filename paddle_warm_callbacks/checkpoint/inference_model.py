@@ -70,9 +70,9 @@ def read_inference_parameters(
     if len(tensors) != len(known):
         raise _refused(path, f"{len(tensors)} tensors, and {len(known)} names beside them")
     structured = None not in known.values() and len(set(known.values())) == len(known)
-    names = {old: new if structured and new is not None else old for old, new in known.items()}
+    called = {old: new if structured and new is not None else old for old, new in known.items()}
     return InferenceParameters(
-        {names[name]: tensor for name, tensor in zip(sorted(known), tensors)}, structured
+        {called[name]: tensor for name, tensor in zip(sorted(known), tensors)}, structured
     )
 
 

@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from paddle_warm_callbacks.checkpoint import durable, names
+from paddle_warm_callbacks.checkpoint import durable, names, pointers
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, FileEntry, Manifest
-from paddle_warm_callbacks.checkpoint.pointers import LATEST
+from paddle_warm_callbacks.checkpoint.pointers import BEST, LATEST
 from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.store.records import record_of
 from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened, require_bucket
-from paddle_warm_callbacks.errors import CheckpointWriteError, SourceError
+from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, SourceError
+from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -87,6 +89,57 @@ def point_at_latest(files: Any, root: str, name: str) -> None:
     files.pipe_file(f"{root}/{LATEST}", json.dumps({"name": name}).encode("ascii"))
 
 
+def say_ranking(files: Any, root: str, ranking: KeepBest) -> None:
+    """Say in the mirror's ``best.json`` by what its checkpoints are ranked; which is the best, their manifests say."""
+    said = {"metric": ranking.metric, "mode": ranking.mode}
+    files.pipe_file(f"{root}/{BEST}", json.dumps(said).encode("ascii"))
+
+
+def ranked(
+    url: str, there: Sequence[str], here: Sequence[CheckpointRecord] = (), by: KeepBest | None = None
+) -> list[str]:
+    """Return the names of checkpoints at a mirror, and of others of the run, best first.
+
+    Args:
+        url: The mirror's root.
+        there: The names of its checkpoints.
+        here: What else there is; of a name that is in both places too.
+        by: The ranking; None: the one that the mirror's ``best.json`` says.
+
+    Returns:
+        Those that have the metric; nothing where no ranking is known.
+
+    Raises:
+        OSError: The file system was not reached.
+    """
+    files, root = opened(url)
+    ranking = pointers.ranking_said(_json_at(files, f"{root}/{BEST}")) if by is None else by
+    if ranking is None:
+        return []
+
+    def record(name: str) -> CheckpointRecord | None:
+        place = f"{root}/{CHECKPOINTS}/{name}/{MANIFEST}"
+        data = bytes_at(files, place)
+        try:
+            return None if data is None else record_of(name, Manifest.from_bytes(data, place))
+        except CorruptCheckpointError as error:
+            logger.warning("%s counts as one without metrics: %s", name, error)
+            return None
+
+    known = {record.name for record in here}
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        found = list(pool.map(record, (name for name in there if name not in known)))
+    return [one.name for one in ranking.ranked([*here, *(one for one in found if one is not None)])]
+
+
+def _json_at(files: Any, path: str) -> Any:
+    try:
+        return json.loads(bytes_at(files, path) or b"null")
+    except ValueError:
+        logger.warning("%s is not one that this package writes", path)
+        return None
+
+
 def list_mirrored(url: str) -> Sequence[str]:
     """Return the names of the whole checkpoints at a mirror's root, oldest first: one listing, and one pointer.
 
@@ -103,15 +156,11 @@ def list_mirrored(url: str) -> Sequence[str]:
         found = {str(path).split("/")[-2] for path in manifests}
     except FileNotFoundError:
         pass
-    pointer = bytes_at(files, f"{root}/{LATEST}")
-    try:
-        newest = str(json.loads(pointer or b"{}").get("name"))
-    except (ValueError, AttributeError):
-        logger.warning("%s/%s is not one that this package writes", url, LATEST)
-    else:
-        if newest not in found and names.position_of(newest) is not None:
-            listed_late = bytes_at(files, f"{root}/{CHECKPOINTS}/{newest}/{MANIFEST}") is not None
-            found.update({newest} if listed_late else ())
+    pointer = _json_at(files, f"{root}/{LATEST}")
+    newest = str(pointer.get("name")) if isinstance(pointer, dict) else ""
+    if newest not in found and names.position_of(newest) is not None:
+        listed_late = bytes_at(files, f"{root}/{CHECKPOINTS}/{newest}/{MANIFEST}") is not None
+        found.update({newest} if listed_late else ())
     if not found:
         require_bucket(files, root)
     return names.in_order(found)

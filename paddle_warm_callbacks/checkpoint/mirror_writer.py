@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_number
-from paddle_warm_callbacks.checkpoint import mirror, urls
+from paddle_warm_callbacks.checkpoint import mirror, pointers, urls
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
 from paddle_warm_callbacks.checkpoint.names import superseded
 from paddle_warm_callbacks.checkpoint.sending import Sender
@@ -21,7 +21,7 @@ from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import record_of, record_of_name
 from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, InvalidArgumentError
-from paddle_warm_callbacks.plan.retention import RetentionPolicy
+from paddle_warm_callbacks.plan.retention import KeepBest, RetentionPolicy
 from paddle_warm_callbacks.secrets import redacted
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -94,10 +94,13 @@ class MirrorWriter:
 
     Args:
         to: The mirror.
+        ranking: By what the run's best checkpoint is found, for one that resumes from the mirror alone; None: by what
+            the mirror's own policy ranks, if it does.
     """
 
-    def __init__(self, to: Mirror) -> None:
+    def __init__(self, to: Mirror, ranking: KeepBest | None = None) -> None:
         self._mirror = to
+        self._ranking = pointers.ranking_in(to.keep) if ranking is None else ranking
         self._id: str | None = None
         self._files: Any = None
         self._root = ""
@@ -124,6 +127,9 @@ class MirrorWriter:
         mirror.put(checkpoint, self._sender, self._place(checkpoint.name), self._known())
         self._manifests[checkpoint.name] = checkpoint.manifest
         mirror.point_at_latest(self._files, self._root, checkpoint.name)
+        if self._ranking is not None:
+            mirror.say_ranking(self._files, self._root, self._ranking)
+            self._ranking = None  # said
         self._tidy(checkpoint.name)
 
     def close(self) -> None:

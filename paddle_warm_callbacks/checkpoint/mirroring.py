@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import CheckpointWriteError, WarmCallbacksError
+from paddle_warm_callbacks.plan.retention import KeepBest
 from paddle_warm_callbacks.secrets import cause
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -56,9 +57,14 @@ class MirrorThread:
         passed_over: Checkpoints that were replaced by newer ones before their upload began.
     """
 
-    def __init__(self, mirror: Mirror, on_copied: Callable[[MirrorEvent], None] | None = None) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        on_copied: Callable[[MirrorEvent], None] | None = None,
+        ranking: KeepBest | None = None,
+    ) -> None:
         self._mirror = mirror
-        self._writer = MirrorWriter(mirror)
+        self._writer = MirrorWriter(mirror, ranking)
         self._on_copied = on_copied
         self.passed_over = 0
         self._changed = threading.Condition()

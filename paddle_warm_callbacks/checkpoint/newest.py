@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from paddle_warm_callbacks.checkpoint import mirror, names
@@ -52,15 +53,55 @@ def newest_verified(store: CheckpointStore, url: str | None) -> Checkpoint | Non
         mirrored = mirror.list_mirrored(url)
     # Every storage library raises its own.
     except Exception as error:
-        return _without_mirror(store, url, error)
+        return _without_mirror(store.latest_verified(), url, error, "a newer")
+    newest_first = list(reversed(names.in_order({*(one.name for one in store.list()), *mirrored})))
+    return _first_whole(store, url, newest_first, set(mirrored), "newest")
+
+
+def best(store: CheckpointStore, url: str | None) -> Checkpoint | None:
+    """Return the best checkpoint of a run that verifies, of its directory and of its mirror; None if it has none.
+
+    Args:
+        store: The run directory's.
+        url: The mirror's root; None: there is no mirror. Its best is copied as :func:`newest_verified` copies.
+
+    Raises:
+        NoUsableCheckpointError: As of :meth:`CheckpointStore.best`, the run's ``KeepBest`` being known here or there.
+        SourceError: The mirror could not be reached, and the directory has nothing.
+        CheckpointWriteError: A copy could not be written here.
+        RunDirectoryBusyError: Another live process writes to the directory, and a copy would go there.
+    """
+    if url is None:
+        return store.best()
+    try:
+        mirrored = mirror.list_mirrored(url)
+        ranked = mirror.ranked(url, mirrored, store.records(), store.ranking()) if mirrored else []
+    # Every storage library raises its own.
+    except Exception as error:
+        return _without_mirror(store.best(), url, error, "a better")
+    if mirrored and not ranked and not store.list():
+        raise NoUsableCheckpointError(
+            "which of a mirrored run's checkpoints is the best is not known",
+            where=url,
+            received=f"{len(mirrored)} checkpoints there, none with a metric that a KeepBest ranks by",
+            expected='a run whose PeriodicCheckpoint has keep=KeepBest("acc"), saved after an evaluation',
+            remedy='resume_from="latest", or the URL of one of them',
+        )
+    return _first_whole(store, url, ranked, set(mirrored), "best") if ranked else store.best()
+
+
+def _first_whole(
+    store: CheckpointStore, url: str, wanted: Sequence[str], mirrored: Set[str], superlative: str
+) -> Checkpoint | None:
+    """Return the first of these that verifies here, or there, from where it is copied; None if there are none."""
     local = {checkpoint.name: checkpoint for checkpoint in store.list()}
     problems = []
-    for name in reversed(names.in_order({*local, *mirrored})):
+    for name in wanted:
         if name in local:
             try:
                 local[name].verify()
             except CorruptCheckpointError as error:
-                logger.warning("%s, the newest so far, is passed over here: %s", name, error)
+                logger.warning("%s, the %s so far, is passed over here: %s", name, superlative, error)
                 problems.append(f"{name}: {error.what} ({error.where})")
             else:
                 return local[name]
@@ -68,7 +109,7 @@ def newest_verified(store: CheckpointStore, url: str | None) -> Checkpoint | Non
             try:
                 return _fetched(store, url, name)
             except _NotThere as error:
-                logger.warning("%s, the newest so far, is passed over at %s: %s", name, url, error)
+                logger.warning("%s, the %s so far, is passed over at %s: %s", name, superlative, url, error)
                 problems.append(f"{name} at {url}: {error}")
     if problems:
         raise NoUsableCheckpointError(
@@ -77,32 +118,6 @@ def newest_verified(store: CheckpointStore, url: str | None) -> Checkpoint | Non
             received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""),
             expected="one that verifies",
             remedy="move this run directory away, and name another mirror, to start over",
-        )
-    return None
-
-
-def best(store: CheckpointStore, url: str | None) -> Checkpoint | None:
-    """Return the best checkpoint of a run's directory that verifies; None if neither it nor the mirror has any.
-
-    Raises:
-        NoUsableCheckpointError: As of :meth:`CheckpointStore.best`; and the directory has none, but the mirror has,
-            which does not say which of them is the best.
-        SourceError: The directory has none, and the mirror could not be reached.
-    """
-    checkpoint = store.best()
-    if checkpoint is not None or url is None:
-        return checkpoint
-    try:
-        mirrored = mirror.list_mirrored(url)
-    except Exception as error:
-        raise _unreachable(url, error) from cause(error)
-    if mirrored:
-        raise NoUsableCheckpointError(
-            "which of a mirrored run's checkpoints is the best is not known",
-            where=url,
-            received=f"{len(mirrored)} checkpoints there, and none in {store.run_dir}",
-            expected="the run's own directory",
-            remedy='resume_from="latest", or the URL of one of them',
         )
     return None
 
@@ -141,13 +156,13 @@ def _fetched(store: CheckpointStore, url: str, name: str) -> Checkpoint:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _without_mirror(store: CheckpointStore, url: str, error: Exception) -> Checkpoint:
-    checkpoint = store.latest_verified()
+def _without_mirror(checkpoint: Checkpoint | None, url: str, error: Exception, missed: str) -> Checkpoint:
     if checkpoint is None:
         raise _unreachable(url, error) from cause(error)
     logger.warning(
-        "the mirror %s could not be asked, and may have a newer checkpoint than %s, which is here: %s",
+        "the mirror %s could not be asked, and may have %s checkpoint than %s, which is here: %s",
         url,
+        missed,
         checkpoint.name,
         error,
     )

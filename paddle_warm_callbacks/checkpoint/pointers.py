@@ -30,8 +30,7 @@ def point_at_latest(run_dir: Path, name: str) -> None:
 
 def point_at_best(run_dir: Path, policy: RetentionPolicy, records: Sequence[CheckpointRecord]) -> None:
     """Name the best checkpoint in ``best.json``, by the first ``KeepBest`` in ``policy``; nothing if there is none."""
-    parts = policy.policies if isinstance(policy, AnyRetentionPolicy) else (policy,)
-    ranking = next((part for part in parts if isinstance(part, KeepBest)), None)
+    ranking = ranking_in(policy)
     if ranking is None:
         return
     best = ranking.best(records)
@@ -40,9 +39,19 @@ def point_at_best(run_dir: Path, policy: RetentionPolicy, records: Sequence[Chec
         _point(run_dir / BEST, pointer)
 
 
+def ranking_in(policy: RetentionPolicy | None) -> KeepBest | None:
+    """Return the first ``KeepBest`` in a policy, or None if there is none."""
+    parts = policy.policies if isinstance(policy, AnyRetentionPolicy) else (policy,)
+    return next((part for part in parts if isinstance(part, KeepBest)), None)
+
+
 def ranking_of(run_dir: Path) -> KeepBest | None:
     """Return the ranking that ``best.json`` was last written by, or None if there is none."""
-    pointer = _read(run_dir / BEST)
+    return ranking_said(_read(run_dir / BEST))
+
+
+def ranking_said(pointer: Any) -> KeepBest | None:
+    """Return the ranking that the content of a ``best.json`` names, or None if it names none."""
     try:
         return KeepBest(pointer["metric"], pointer["mode"])
     except (TypeError, KeyError, InvalidArgumentError):

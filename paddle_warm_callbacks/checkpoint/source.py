@@ -76,8 +76,7 @@ def open_source(source: Any, *, which: str = "latest", part: str | None = None) 
         source: A state dict of arrays or tensors; an object with ``state_dict()``; or a path or URL of a ``.pdparams``
             or ``.safetensors`` file, one of the files of an inference model, a checkpoint's directory, or a run
             directory; or the path of a ``Model.save`` prefix or an inference model's.
-        which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``. Of a mirrored run only
-            the latest.
+        which: Of a run directory: its ``"latest"`` checkpoint that verifies, or its ``"best"``.
         part: Key, or keys joined by dots, of the part that holds the weights where a file or dictionary is nested:
             ``"ema"``, ``"state_dict"``.
 
@@ -243,6 +242,7 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
         if files.exists(f"{path}/{MANIFEST}"):
             return cache.fetch_checkpoint(url)
         mirrored = mirror.list_mirrored(url)
+        wanted = list(reversed(mirrored)) if which == "latest" else mirror.ranked(url, mirrored)
     # Every storage library raises its own.
     except OSError as error:
         raise SourceError(
@@ -254,19 +254,22 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
         ) from cause(error)
     if not mirrored:
         return None
-    if which == "best":
+    if not wanted:
         raise NoUsableCheckpointError(
             "which of a mirrored run's checkpoints is the best is not known", where=url,
-            received=f"{len(mirrored)} checkpoints", expected="the URL of one of them", remedy=f"{url}/{CHECKPOINTS}/…",
+            received=f"{len(mirrored)} checkpoints, none with a metric that a KeepBest ranks by",
+            expected="the URL of one of them", remedy=f"{url}/{CHECKPOINTS}/…",
         )  # fmt: skip
     problems = []
-    for name in reversed(mirrored):
+    for name in wanted:
         try:
             return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{name}")
         except (CorruptCheckpointError, SourceError) as error:
             if isinstance(error, SourceError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise  # out of reach is not gone
-            logger.warning("%s, the newest so far, is passed over: %s", name, error)
+            logger.warning(
+                "%s, the %s so far, is passed over: %s", name, "newest" if which == "latest" else which, error
+            )
             problems.append(f"{name}: {error.what}")
     raise NoUsableCheckpointError(
         "there are checkpoints, and none of them is whole", where=url,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from paddle_warm_callbacks.checkpoint import shares
+from paddle_warm_callbacks.checkpoint import pointers, shares
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.in_flight import InFlight, Request, SaveEvent
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
@@ -43,7 +43,7 @@ class BackgroundWriter(InFlight[CheckpointContents]):
         self._store = store
         self._keep = keep
         to = Mirror.of(mirror)
-        self._mirror = None if to is None else MirrorThread(to, on_mirrored)
+        self._mirror = None if to is None else MirrorThread(to, on_mirrored, pointers.ranking_in(keep))
         self._on_commit = on_commit
         self._agree = agree
 

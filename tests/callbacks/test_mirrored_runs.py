@@ -14,6 +14,8 @@ from paddle_warm_callbacks import (
     CheckpointStore,
     EveryNSteps,
     InvalidArgumentError,
+    KeepBest,
+    KeepLatest,
     PeriodicCheckpoint,
     WarmStartCallback,
 )
@@ -135,3 +137,23 @@ def test_a_mirror_that_hangs_does_not_hold_up_a_step(
     run(tmp_path / "run", url, AtTheEnd())
     assert ended_while_hanging == [True], "all steps were done and saved while the first copy hung"
     assert mirror.list_mirrored(url)[-1] == "step-00000009-epoch-0003"
+
+
+def test_the_best_of_a_lost_machines_run_is_found_at_its_mirror(tmp_path: Path, url: str) -> None:
+    """The best is not the newest: the loss falls, and the highest is asked for."""
+
+    def train(run_dir: Path, resume_from: str, epochs: int) -> WarmStartCallback:
+        start = WarmStartCallback(run_dir=run_dir, resume_from=resume_from)
+        kept = KeepLatest(9) | KeepBest("train_loss", mode="max")
+        fit(model(), start, PeriodicCheckpoint(run_dir, keep=kept, mirror=url), epochs=epochs)
+        return start
+
+    for epochs in (1, 2):  # each ends when its checkpoint is at the mirror
+        train(tmp_path / "lost", "latest", epochs)
+    first, _ = mirror.list_mirrored(url)
+    report = train(tmp_path / "run", "best", 3).report
+    assert report is not None
+    assert report.resumed_from == first
+    control = train(tmp_path / "control", "latest", 3).report
+    assert control is not None
+    assert control.resumed_from != first

@@ -8,12 +8,14 @@ from typing import Any
 import fsspec
 import pytest
 
-from paddle_warm_callbacks.checkpoint import cache, mirror, newest
+from paddle_warm_callbacks.checkpoint import cache, mirror, newest, pointers
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.newest import best, newest_verified
 from paddle_warm_callbacks.checkpoint.source import open_checkpoint
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.urls import opened
 from paddle_warm_callbacks.errors import NoUsableCheckpointError, SourceError
+from paddle_warm_callbacks.plan.retention import KeepBest, KeepLatest
 from tests.checkpoint.samples import contents, entries, step_in
 
 
@@ -195,7 +197,70 @@ def test_a_download_that_breaks_off_is_repeated_and_then_an_error_but_never_an_o
     assert step_in(found) == 2
 
 
+def ranked(tmp_path: Path, url: str, **accuracies: float) -> CheckpointStore:
+    """Return a run whose checkpoints have these accuracies, by step, all at ``url`` as a training copies them."""
+    store = CheckpointStore(tmp_path / "elsewhere")
+    writer = MirrorWriter(Mirror(url), pointers.ranking_in(KeepLatest(9) | KeepBest("acc")))
+    for step, accuracy in accuracies.items():
+        writer.copy(store.commit(contents(int(step[1:]), metrics={"acc": accuracy})))
+    writer.close()
+    return store
+
+
+def test_the_best_is_found_on_an_empty_disk_and_becomes_the_runs_own(tmp_path: Path, url: str) -> None:
+    ranked(tmp_path, url, s1=0.5, s2=0.9, s3=0.7)
+    store = CheckpointStore(tmp_path / "run")
+    found = best(store, url)
+    assert found is not None
+    assert step_in(found) == 2
+    assert store.holds(found)
+    assert step_in(open_checkpoint(url, which="best")) == 2
+    assert step_in(open_checkpoint(url)) == 3  # the control
+
+
+def test_the_best_of_here_and_there_wins(tmp_path: Path, url: str) -> None:
+    ranked(tmp_path, url, s1=0.5, s2=0.9, s3=0.7)
+    store = CheckpointStore(tmp_path / "run")
+    assert newest_verified(store, url) is not None  # the third is here now
+    found = best(store, url)
+    assert found is not None
+    assert step_in(found) == 2
+    store.commit(contents(4, metrics={"acc": 0.95}))  # not copied
+    found = best(store, url)
+    assert found is not None
+    assert step_in(found) == 4
+
+
+def test_a_damaged_best_is_stepped_over(tmp_path: Path, url: str) -> None:
+    ranked(tmp_path, url, s1=0.5, s2=0.9, s3=0.7)
+    damage(url, 2)
+    found = best(CheckpointStore(tmp_path / "run"), url)
+    assert found is not None
+    assert step_in(found) == 3
+
+
 def test_the_best_of_an_empty_disk_is_not_a_cold_start(tmp_path: Path, url: str) -> None:
+    """Neither where nobody ranked, nor where the mirror cannot be asked."""
     mirrored(tmp_path, url, 1)
     with pytest.raises(NoUsableCheckpointError, match="best"):
+        best(CheckpointStore(tmp_path / "run"), url)
+    with pytest.raises(NoUsableCheckpointError, match="best"):
+        open_checkpoint(url, which="best")
+
+
+def test_without_the_mirror_the_best_is_the_one_here(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ranked(tmp_path, url, s1=0.9, s2=0.5)
+    store.retain(KeepBest("acc") | KeepLatest(2))
+
+    def out_of_reach(url: str) -> Any:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(mirror, "list_mirrored", out_of_reach)
+    found = best(store, url)
+    assert found is not None
+    assert step_in(found) == 1
+    assert "may have a better checkpoint" in caplog.text
+    with pytest.raises(SourceError, match="could not be reached"):
         best(CheckpointStore(tmp_path / "run"), url)

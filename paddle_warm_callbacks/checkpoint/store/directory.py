@@ -31,7 +31,7 @@ from paddle_warm_callbacks.errors import (
     InvalidArgumentError,
     NoUsableCheckpointError,
 )
-from paddle_warm_callbacks.plan.retention import RetentionPolicy
+from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest, RetentionPolicy
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -146,6 +146,14 @@ class CheckpointStore:
                 remedy='resume_from="latest"',
             )
         return self._first_verified([record.name for record in ranked], "best")
+
+    def records(self) -> Sequence[CheckpointRecord]:
+        """Return what the manifests of the committed checkpoints say, as policies are told it."""
+        return self._records.of(self._names(), metrics=True)
+
+    def ranking(self) -> KeepBest | None:
+        """Return by what the run's best checkpoint is found; None if no ``KeepBest`` was in use."""
+        return pointers.ranking_of(self.run_dir)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
