@@ -17,7 +17,7 @@ from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import record_of
-from paddle_warm_callbacks.checkpoint.urls import bytes_at, make_directory, opened, require_bucket
+from paddle_warm_callbacks.checkpoint.urls import answered, bytes_at, make_directory, opened, require_bucket
 from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, SourceError
 from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest
 
@@ -113,13 +113,15 @@ def ranked(
         OSError: The file system was not reached.
     """
     files, root = opened(url)
-    ranking = pointers.ranking_said(_json_at(files, f"{root}/{BEST}")) if by is None else by
+    ranking = by
+    if ranking is None:
+        ranking = pointers.ranking_said(answered(url, lambda: _json_at(files, f"{root}/{BEST}")))
     if ranking is None:
         return []
 
     def record(name: str) -> CheckpointRecord | None:
         place = f"{root}/{CHECKPOINTS}/{name}/{MANIFEST}"
-        data = bytes_at(files, place)
+        data = answered(url, lambda: bytes_at(files, place))
         try:
             return None if data is None else record_of(name, Manifest.from_bytes(data, place))
         except CorruptCheckpointError as error:
@@ -147,9 +149,14 @@ def list_mirrored(url: str) -> Sequence[str]:
     will be found out when its manifest is read.
 
     Raises:
-        OSError: The file system was not reached, or the bucket is not there.
+        OSError: The file system was not reached, or the bucket is not there; a TimeoutError if there was no answer in
+            the time that :func:`~paddle_warm_callbacks.checkpoint.urls.answered` waits.
     """
     files, root = opened(url)
+    return answered(url, lambda: _listed(files, root))
+
+
+def _listed(files: Any, root: str) -> Sequence[str]:
     found = set()
     try:
         manifests = files.glob(f"{root}/{CHECKPOINTS}/*/{MANIFEST}")

@@ -21,7 +21,7 @@ from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
-from paddle_warm_callbacks.checkpoint.urls import is_url, opened
+from paddle_warm_callbacks.checkpoint.urls import answered, is_url, opened
 from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpointError, SourceError
 from paddle_warm_callbacks.secrets import cause, redacted
 
@@ -239,7 +239,7 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
         return None
     files, path = opened(url)
     try:
-        if files.exists(f"{path}/{MANIFEST}"):
+        if answered(url, lambda: files.exists(f"{path}/{MANIFEST}")):
             return cache.fetch_checkpoint(url)
         mirrored = mirror.list_mirrored(url)
         wanted = list(reversed(mirrored)) if which == "latest" else mirror.ranked(url, mirrored)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
+
+# How many seconds storage may take to answer a question whose answer is short, with all that its library tries again.
+ANSWER_VARIABLE = "PADDLE_WARM_CALLBACKS_SECONDS_TO_ANSWER"
+_SECONDS_TO_ANSWER = 120
+
+T = TypeVar("T")
 
 S3 = frozenset({"s3", "s3a"})
 # For an answer. botocore counts from when a request begins to be sent, and on a slow line that takes its time.
@@ -107,6 +116,55 @@ def _cannot_be_opened(url: str, error: Exception) -> SourceError:
         if extra
         else f"pip install the fsspec package for {scheme}://",
     )
+
+
+def answered(url: str, ask: Callable[[], T]) -> T:
+    """Return what ``ask`` returns, which asks a storage that may be silent; it waits no longer than the limit.
+
+    The limit is ``PADDLE_WARM_CALLBACKS_SECONDS_TO_ANSWER`` seconds of the environment, else 120. Some storage
+    libraries wait for ever, or for as long again at each of their retries. A question without an answer is left to a
+    daemon thread, which ends when its library gives up. fsspec has a file system for each thread: open it before.
+
+    Raises:
+        TimeoutError: There was no answer in time.
+        InvalidArgumentError: The variable is no number of seconds.
+        Exception: Whatever ``ask`` raises.
+    """
+    if not is_url(url):
+        return ask()
+    seconds = _seconds_to_answer()
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="checkpoint-question", daemon=True).start()
+    done, _ = wait([answer], seconds)
+    if not done:
+        raise TimeoutError(
+            f"no answer within {seconds:g} s; {ANSWER_VARIABLE} in the environment sets how many to wait"
+        )
+    return answer.result()
+
+
+def _seconds_to_answer() -> float:
+    given = os.environ.get(ANSWER_VARIABLE) or str(_SECONDS_TO_ANSWER)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise InvalidArgumentError(
+            "not a number of seconds",
+            where=f"{ANSWER_VARIABLE} in the environment",
+            received=repr(given),
+            expected="a number above 0",
+            remedy=f"unset it to wait for {_SECONDS_TO_ANSWER} s",
+        )
+    return seconds
 
 
 def protocols(files: Any) -> frozenset[str]:

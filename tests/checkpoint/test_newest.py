@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
 from paddle_warm_callbacks.checkpoint.newest import best, newest_verified
 from paddle_warm_callbacks.checkpoint.source import open_checkpoint
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.checkpoint.urls import opened
-from paddle_warm_callbacks.errors import NoUsableCheckpointError, SourceError
+from paddle_warm_callbacks.checkpoint.urls import ANSWER_VARIABLE, opened
+from paddle_warm_callbacks.errors import InvalidArgumentError, NoUsableCheckpointError, SourceError
 from paddle_warm_callbacks.plan.retention import KeepBest, KeepLatest
 from tests.checkpoint.samples import contents, entries, step_in
 
@@ -264,3 +266,40 @@ def test_without_the_mirror_the_best_is_the_one_here(
     assert "may have a better checkpoint" in caplog.text
     with pytest.raises(SourceError, match="could not be reached"):
         best(CheckpointStore(tmp_path / "run"), url)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the URL of a server that takes connections and never answers, and is not waited for long."""
+    monkeypatch.setenv(ANSWER_VARIABLE, "0.5")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/run"
+
+
+@pytest.mark.parametrize("find", [newest_verified, best])
+def test_a_mirror_that_never_answers_is_given_up_and_the_setting_named(
+    find: Any, silent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SourceError, match="could not be reached") as caught:
+        find(CheckpointStore(tmp_path / "empty"), silent)
+    assert ANSWER_VARIABLE in caught.value.received
+    store = CheckpointStore(tmp_path / "run")
+    store.commit(contents(1, metrics={"acc": 0.5}))
+    store.retain(KeepBest("acc"))
+    found = find(store, silent)  # documented: with something here, it goes on from that
+    assert found is not None
+    assert step_in(found) == 1
+    assert ANSWER_VARIABLE in caplog.text
+
+
+def test_so_is_the_url_of_a_run_that_never_answers(silent: str) -> None:
+    with pytest.raises(SourceError, match="could not be reached") as caught:
+        open_checkpoint(silent)
+    assert ANSWER_VARIABLE in caught.value.received
+
+
+@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "inf", "nan"])
+def test_a_limit_that_is_none_is_an_error(seconds: str, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ANSWER_VARIABLE, seconds)
+    with pytest.raises(InvalidArgumentError, match="seconds"):
+        mirror.list_mirrored(silent)
