@@ -223,6 +223,12 @@ def _print(
     training = setup.config.training
     unset = "training.epochs is not set: the script must say how many"
     say(f"run:   {training.run_dir}, " + (f"{training.epochs} epochs" if training.epochs else unset))
+    if setup.config.data is not None and setup.classes is not None:
+        folders = ((setup.config.data.train, setup.train_data), (setup.config.data.val, setup.eval_data))
+        counts = ", ".join(
+            f"{len(images):,} images in {folder}" for folder, images in folders if folder is not None
+        )
+        say(f"data:  {len(setup.classes)} classes: {counts}")
     for number, start in enumerate(starts, 1):
         say(f"start: {number}. {start.text}" + (" -- NOT THERE" if start.error is not None else ""))
     say(f"with:  {', '.join(type(callback).__name__ for callback in setup.callbacks)}")

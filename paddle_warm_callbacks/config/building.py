@@ -40,6 +40,9 @@ class Setup:
         callbacks: For ``fit(callbacks=…)``.
         network: Of ``model.arch``, or the one that was given; None if there is neither.
         optimizer: Of the section ``optimizer``, over all parameters of the network; None without that section.
+        train_data: The dataset of ``data.train``; None without the section ``data``.
+        eval_data: That of ``data.val``, or None.
+        classes: Names of the data's classes, in the order of its labels; None without data.
         plain: The settings as plain values, as each checkpoint's metadata has them: what comes from the environment is
             in them as ``${oc.env:…}``.
         stages: Those of ``StagedUnfreeze``; one that trains everything where there are none.
@@ -50,15 +53,33 @@ class Setup:
     callbacks: list[Any]
     network: Any
     optimizer: Any
+    train_data: Any
+    eval_data: Any
+    classes: Sequence[str] | None
     plain: dict[str, Any]
     stages: StagePlan
     scaling: ScalerSettings
+
+    @property
+    def fit_arguments(self) -> dict[str, Any]:
+        """What the configuration says for ``model.fit(**setup.fit_arguments)``; what it leaves open is not there."""
+        training, data = self.config.training, self.config.data
+        said = {
+            "train_data": self.train_data,
+            "eval_data": self.eval_data,
+            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "num_workers": None if data is None else data.workers,
+        }
+        given = {name: value for name, value in said.items() if value is not None}
+        return {**given, "callbacks": self.callbacks}
 
 
 def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = None) -> Setup:
     """Build what a configuration asks for; the settings are listed in docs/configuration.md.
 
-    Nothing is read or written but the YAML and files of labels; weights are loaded when ``fit`` begins.
+    Nothing is read or written but the YAML, files of labels and the names of images; weights are loaded when ``fit``
+    begins.
 
     Example:
         >>> setup = from_config({"model": {"arch": "resnet18", "num_classes": 4}, "lr": {"factor": 0.2}})
@@ -73,7 +94,7 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
         network: The script's own Layer, for what is made from a network; none is built then.
 
     Raises:
-        SourceError: The YAML file, or one of labels, is not there.
+        SourceError: The YAML file, one of labels or a folder of images is not there.
         InvalidArgumentError: A key that does not exist, with the nearest that does; a wrong type; a value out of its
             bounds; settings that contradict each other; a file without any. The error says in which line.
         PatternError: Of a network that is built or given: a pattern finds none of its names, or the head is not there.
@@ -95,8 +116,9 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
     head = None if values.head is None else _head(values.head, origin)
     if training.seed is not None:
         seed_all(training.seed)
+    datasets, classes = _data(values, head, origin)
     if network is None:
-        network = _network(values, head, origin)
+        network = _network(values, head, classes, origin)
     if network is not None:
         require_names(values, network, head, origin)
     optimizer = _optimizer(values, network, origin)
@@ -110,11 +132,11 @@ def from_config(config: Given, overrides: Sequence[str] = (), *, network: Any = 
     if values.unfreeze is not None:
         callbacks.append(_unfreeze(values.unfreeze, stages, origin))
     if values.checkpoints is not None:
-        callbacks.append(_checkpoints(values, head, plain, origin))
+        callbacks.append(_checkpoints(values, classes if head is None else head.new_labels, plain, origin))
     if values.visualdl is not None:
         callbacks.append(_visualdl(values, plain, origin))
     plan = StagePlan(stages or [Stage(0, ".*")])
-    return Setup(values, callbacks, network, optimizer, plain, plan, scaling)
+    return Setup(values, callbacks, network, optimizer, *datasets, classes, plain, plan, scaling)
 
 
 def _run_name(loaded: Loaded[Config]) -> str:
@@ -171,13 +193,56 @@ def _head(head: HeadConfig, origin: Origin) -> HeadTransplant:
         )
 
 
-def _network(config: Config, head: HeadTransplant | None, origin: Origin) -> Any:
+def _data(
+    config: Config, head: HeadTransplant | None, origin: Origin
+) -> tuple[tuple[Any, Any], Sequence[str] | None]:
+    """Return the datasets, and their classes."""
+    data = config.data
+    if data is None:
+        return (None, None), None
+    from paddle_warm_callbacks.hapi.image_folder import (  # Pillow, which only images need
+        ImageFolder,
+        class_names,
+    )
+
+    classes: Sequence[str]
+    if isinstance(data.classes, str):
+        classes = read_labels(data.classes, "lines", where=origin.where("data.classes"))
+    else:
+        classes = data.classes or (head.new_labels if head is not None else class_names(Path(data.train)))
+    if head is not None and tuple(classes) != head.new_labels:
+        raise InvalidArgumentError(
+            "the data and the head have other labels, or another order of them",
+            where=f"{origin.where('data.classes')}; {origin.where('head.new_labels')}",
+            received=f"{', '.join(classes[:5])}; {', '.join(head.new_labels[:5])}",
+            expected="the same labels in the same order",
+            remedy="leave data.classes out: those of the head are taken",
+        )
+    train = ImageFolder(Path(data.train), classes, data.image_size, limit=data.limit, augment=data.augment)
+    val = (
+        None if data.val is None else ImageFolder(Path(data.val), classes, data.image_size, limit=data.limit)
+    )
+    return (train, val), classes
+
+
+def _network(
+    config: Config, head: HeadTransplant | None, of_data: Sequence[str] | None, origin: Origin
+) -> Any:
     model = config.model
     if model.arch is None:
         return None
     classes = model.num_classes
     if classes is None and head is not None and head.layout in ("linear", "conv"):
         classes = len(head.new_labels)
+    if classes is None and of_data is not None:
+        classes = len(of_data)
+    if of_data is not None and head is None and classes != len(of_data):
+        raise InvalidArgumentError(
+            "the network has another number of outputs than the data has classes",
+            where=origin.where("model.num_classes"),
+            received=f"{classes}, and {len(of_data)} classes: {', '.join(of_data[:5])}",
+            expected=f"{len(of_data)}, or leave it out",
+        )
     with located(origin, "model"):
         return build_network(model.arch, classes, model.arguments)
 
@@ -258,12 +323,12 @@ def _scaler(config: Config, scaling: ScalerSettings, origin: Origin) -> WarmLRSc
 
 
 def _checkpoints(
-    config: Config, head: HeadTransplant | None, plain: dict[str, Any], origin: Origin
+    config: Config, classes: Sequence[str] | None, plain: dict[str, Any], origin: Origin
 ) -> PeriodicCheckpoint:
     checkpoints = config.checkpoints
     assert checkpoints is not None
     assert config.training.run_dir is not None
-    labels = {} if head is None else {"labels": list(head.new_labels)}
+    labels = {} if classes is None else {"labels": list(classes)}
     with located(origin, "checkpoints"):
         return PeriodicCheckpoint(
             config.training.run_dir,

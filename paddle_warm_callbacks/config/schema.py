@@ -41,7 +41,7 @@ class ModelConfig:
     )
     num_classes: Optional[int] = setting(
         None,
-        "Its outputs; null: as many as head.new_labels, or else Paddle's default.",
+        "Its outputs; null: as many as head.new_labels or the data's classes, or else Paddle's default.",
         at_least=1,
         on_resume=REFUSED,
     )
@@ -86,6 +86,35 @@ class TrainingConfig:
     seed_samples: Optional[int] = setting(
         None, "Seeds each sample's augmentation by epoch and index.", at_least=0, on_resume=REFUSED
     )
+
+
+@dataclass
+class DataConfig:
+    """Images in one folder per class."""
+
+    train: str = setting(
+        MISSING, "Folder to train on, with one folder of images per class.", on_resume=ANOTHER_RUN
+    )
+    val: Optional[str] = setting(
+        None, "Such a folder to evaluate on; null: nothing is evaluated.", on_resume=ANOTHER_RUN
+    )
+    classes: Any = setting(
+        None,
+        "Names of the class folders, in the order of the head; null: head.new_labels, or all in alphabetical order.",
+        form=LABELS,
+        example="[scratch, dent]",
+        on_resume=ANOTHER_RUN,
+    )
+    image_size: int = setting(
+        224, "Height and width that images are resized to, in pixels.", at_least=1, on_resume=ANOTHER_RUN
+    )
+    augment: bool = setting(
+        False, "Shift training images by up to an eighth of their size.", on_resume=ANOTHER_RUN
+    )
+    limit: Optional[int] = setting(
+        None, "At most so many images of each class.", at_least=1, on_resume=ANOTHER_RUN
+    )
+    workers: int = setting(0, "Processes that load images.", at_least=0, on_resume=INSIDE_EPOCH)
 
 
 @dataclass
@@ -337,6 +366,11 @@ class Config:
     )
     training: TrainingConfig = section(
         TrainingConfig, "The run.", example="{epochs: 30, resume_from: latest}"
+    )
+    data: Optional[DataConfig] = section(
+        None,
+        "Images in one folder per class; null: the script has its own data.",
+        example="{train: images/train, val: images/val}",
     )
     optimizer: Optional[OptimizerConfig] = section(
         None,

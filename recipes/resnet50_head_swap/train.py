@@ -15,10 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from paddle_warm_callbacks import HeadTransplant, Stage, StagedUnfreeze, WarmLRScaler
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.hapi.building import seed_all
+from paddle_warm_callbacks.hapi.image_folder import ImageFolder, class_names
 from recipes.common import command_line
 from recipes.common.comparison import show
 from recipes.common.config import require_counts, require_together
-from recipes.common.image_folder import ImageFolder, class_names, write_digits
+from recipes.common.digits import write_digits
 from recipes.common.old_labels import old_labels
 from recipes.common.runs import Runs, Start
 

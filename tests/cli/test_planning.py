@@ -10,6 +10,7 @@ from typing import Any
 import paddle
 import pytest
 from paddle.utils import download
+from PIL import Image
 
 from paddle_warm_callbacks import from_config
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -181,3 +182,14 @@ def test_an_unset_number_of_epochs_is_said() -> None:
 )
 def test_what_is_wrong_is_told_with_what_to_do(arguments: list[str], says: str) -> None:
     assert says in typed("plan", *arguments, exit_code=2).stderr
+
+
+def test_the_data_is_counted() -> None:
+    for name, count in (("dent", 3), ("scratch", 2)):
+        Path("images", name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (4, 4)).save(f"images/{name}/{number}.png")
+    said = typed("plan", "config.yaml", *NETWORK, "data.train=images", "data.val=images").stdout
+    assert "data:  2 classes: 5 images in images, 5 images in images\n" in said
+    gone = typed("plan", "config.yaml", *NETWORK, "data.train=imags", exit_code=2).stderr
+    assert "no such folder" in gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import paddle
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from omegaconf import OmegaConf
+from PIL import Image
 
 from paddle_warm_callbacks import (
     CheckpointStore,
@@ -455,3 +457,76 @@ def test_a_pattern_that_names_nothing_of_the_network_is_told_with_its_line(
     assert where.format(path) in caught.value.where
     assert remedy in caught.value.remedy
     from_config(path)  # without a network there is nothing to compare with
+
+
+DATA = """
+model: {arch: squeezenet1_1}
+data: {train: images, val: images, image_size: 32}
+training: {epochs: 2, batch_size: 2, seed: 0, run_dir: runs/images}
+optimizer: {name: SGD, learning_rate: 0.01}
+"""
+
+
+def images(root: str = "images", **classes: int) -> None:
+    for number, (name, count) in enumerate((classes or {"dent": 3, "scratch": 2}).items()):
+        Path(root, name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (9, 7), color=(60 * number, 9 * index, 0)).save(Path(root, name, f"{index}.png"))
+
+
+def test_a_whole_training_from_yaml_alone_and_its_labels_for_the_next() -> None:
+    images()
+    setup = from_config(write(DATA))
+    assert setup.classes == ["dent", "scratch"]
+    arguments = setup.fit_arguments
+    assert {name: arguments[name] for name in ("epochs", "batch_size", "num_workers")} == {
+        "epochs": 2, "batch_size": 2, "num_workers": 0,
+    }  # fmt: skip
+    of = paddle.Model(setup.network)
+    of.prepare(setup.optimizer, paddle.nn.CrossEntropyLoss(), paddle.metric.Accuracy())
+    of.fit(**arguments, verbose=0)
+    saved = CheckpointStore("runs/images").latest_verified()
+    assert saved is not None
+    assert (saved.progress.epoch, saved.progress.global_step) == (2, 6)
+    assert "acc" in saved.manifest.metrics  # it was evaluated
+    assert saved.manifest.metadata["labels"] == ["dent", "scratch"]
+    images("more", dent=1, rust=1, scratch=1)
+    head = "head: {key: _conv9, new_labels: [scratch, dent, rust], layout: conv}\n"
+    more = f"model: {{arch: squeezenet1_1, checkpoint: runs/images}}\ndata: {{train: more, image_size: 32}}\n{head}"
+    next_one = from_config(write(more))
+    assert next_one.classes == ("scratch", "dent", "rust")
+    assert [int(label[0]) for _, label in (next_one.train_data[n] for n in range(3))] == [1, 2, 0]
+    assert "eval_data" not in next_one.fit_arguments
+    of = paddle.Model(next_one.network)
+    of.prepare(paddle.optimizer.SGD(0.0, parameters=of.parameters()), paddle.nn.CrossEntropyLoss())
+    of.fit(**next_one.fit_arguments, verbose=0)
+    old = saved.read_model()["_conv9.bias"]
+    assert np.array_equal(next_one.network.state_dict()["_conv9.bias"].numpy()[:2], old[[1, 0]])
+
+
+def test_without_data_fit_is_told_only_what_the_yaml_says() -> None:
+    assert list(from_config({}).fit_arguments) == ["callbacks"]
+    assert list(from_config({"training": {"epochs": 3}}).fit_arguments) == ["epochs", "callbacks"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("data: {train: image}", "no such folder"),
+        ("data: {train: images, val: gone}", "no such folder"),
+        ("data: {train: images, classes: [dent, rust]}", "no folder for rust"),
+        ("data: {train: images, size: 3}", "did you mean data.image_size?"),
+        ("data: {val: images}", "a setting without a default is missing"),
+        ("model: {arch: resnet18, num_classes: 3}\ndata: {train: images}", "3, and 2 classes: dent, scratch"),
+        (
+            f"{SOURCE}head: {{key: fc, new_labels: [a, b]}}\ndata: {{train: images, classes: [b, a]}}",
+            "leave data.classes out",
+        ),
+        ("data: images", "write it so: data: {train: images/train, val: images/val}"),
+    ],
+)
+def test_data_that_cannot_be_is_told(yaml: str, says: str) -> None:
+    images()
+    assert from_config({"data": {"train": "images", "classes": ["scratch"]}}).classes == ["scratch"]
+    with pytest.raises((SourceError, InvalidArgumentError), match=re.escape(says)):
+        from_config(write(yaml))

@@ -96,6 +96,7 @@ def test_every_setting_says_what_it_is_for_and_what_a_change_of_it_means_at_a_re
 def test_the_defaults_are_within_their_own_bounds() -> None:
     required = {
         "head": ["head.key=fc", "head.new_labels=[a]"],
+        "data": ["data.train=images"],
         "optimizer": ["optimizer.schedule.name=StepDecay"],
         "mirror": ["mirror.url=memory://a"],
     }

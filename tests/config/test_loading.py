@@ -42,6 +42,7 @@ NESTED = [
 def test_whatever_is_no_single_value_has_an_example_that_is_right(path: str, node: Node) -> None:
     name = path.rpartition(".")[2]
     required: dict[str, Any] = {"head": {"key": "fc", "new_labels": ["a"]}, "stages[]": {"trainable": "fc"}}
+    required |= {"data": {"train": "images"}}
     required |= {"schedule": {"name": "CosineAnnealingDecay"}, "mirror": {"url": "s3://b"}}
     value: Any = {name: yaml.safe_load(node.metadata["example"])}
     for part in reversed(path.split(".")[:-1]):
