@@ -21,6 +21,7 @@ from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import attributes, rng
+from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
 from paddle_warm_callbacks.hapi.redealing import Dealing, RedealtBatches
 from paddle_warm_callbacks.hapi.sample_seeds import SeededSamples
@@ -44,6 +45,7 @@ class LoaderPosition:
         sample_seed: What :meth:`seed_samples` was given, or None.
         how: In words, how a position in the middle of an epoch is found again; for reports.
         loaded_again: Batches that were loaded only to be skipped, and the seconds that took.
+        paddle_draws: What is known of draws from Paddle's generator in the loader's own thread.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -59,6 +61,7 @@ class LoaderPosition:
         self._dealings: list[Any] = []
         self._dealt_first = 0
         self.loaded_again = (0, 0.0)
+        self.paddle_draws = PaddleDraws(by_index=False)
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
         self._initial = self._sampler_attributes()
@@ -206,12 +209,19 @@ class LoaderPosition:
         return iterator
 
     def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
-        iterator = self._iterator(loader, {}) if isinstance(loader, DataLoader) else iter(loader)
+        iterator = self._streamed(loader) if isinstance(loader, DataLoader) else iter(loader)
         self._drop(iterator, first)
         if restored is not None and first > 0:
             # Host generators may be the reading thread's, which draws ahead: consuming has just brought them here.
             rng.restore_paddle(restored["now"])
         return iterator
+
+    def _streamed(self, loader: Any) -> Iterator[Any]:
+        if loader.num_workers:
+            return self._iterator(loader, {})
+        self.paddle_draws.begin_epoch()
+        self.paddle_draws.loading()
+        return self._iterator(loader, {"collate_fn": self.paddle_draws.collate(_collate_of(loader))})
 
     def _drop(self, iterator: Iterator[Any], batches: int) -> None:
         began = time.perf_counter()
@@ -243,9 +253,11 @@ class LoaderPosition:
         if self._seeded is not None:
             replaced["dataset"] = self._seeded
         if recording.workers is not None:
-            default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
-            replaced["collate_fn"] = recording.workers.collate(loader.collate_fn or default)
+            replaced["collate_fn"] = recording.workers.collate(_collate_of(loader))
             replaced["worker_init_fn"] = recording.workers.worker_init(loader.worker_init_fn)
+        else:
+            self.paddle_draws = recording.paddle_draws
+            replaced["collate_fn"] = recording.paddle_draws.collate(_collate_of(loader))
         iterator = self._iterator(loader, replaced)
         if restored is not None and first > 0 and loader.num_workers > 0:
             rng.restore(
@@ -299,3 +311,9 @@ class LoaderPosition:
                 target is not None
             ):  # what the script's loader has no more is among the changes that were reported
                 attributes.restore(target, {**self._moved.get(part, {}), **state.get(part, {})})
+
+
+def _collate_of(loader: Any) -> Callable[[Any], Any]:
+    default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
+    collate: Callable[[Any], Any] = loader.collate_fn or default
+    return collate

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from paddle_warm_callbacks.hapi import rng
+from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
 from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
 
 State = dict[str, Any]
@@ -26,6 +27,7 @@ class RecordingSampler:
     Attributes:
         inner: The user's batch sampler.
         workers: Their recorded random states; None for a loader without workers.
+        paddle_draws: Whether a loader without workers draws from Paddle's generator.
     """
 
     def __init__(self, loader: Any, presets: Sequence[rng.State] | None) -> None:
@@ -35,6 +37,7 @@ class RecordingSampler:
         if presets is not None and len(presets) != self._worker_count:
             presets = None
         self.workers = WorkerStates(self._worker_count, presets) if self._worker_count else None
+        self.paddle_draws = PaddleDraws(by_index=True)
         self._recorded = threading.Condition()
         self._handed_out = 0  # batches given to the present workers, over the epochs they have lived
         self._epochs = 0
@@ -58,6 +61,7 @@ class RecordingSampler:
         self._before: dict[int, State] = {}
         self._draws = bool(self._continues.get("draws", False))
         self._ended = False
+        self.paddle_draws.begin_epoch()
         if self._worker_count and self._epochs and not self._persistent:
             self.workers = WorkerStates(self._worker_count)
             self._handed_out = 0
@@ -93,6 +97,10 @@ class RecordingSampler:
                 # An epoch's first draw is its order; drawing again for the second batch is drawing for every batch.
                 if number > 0 and not rng.same_host(before, after):
                     self._draws = True
+            if not self._worker_count:
+                self.paddle_draws.loading()
+                if self.paddle_draws.drawn:
+                    before = {**before, "paddle": rng.capture_paddle()}
             self._record(number, before)
             self._handed_out += 1
             yield indices
@@ -141,8 +149,9 @@ class RecordingSampler:
             if number in ahead:
                 rng.restore_host(ahead[number])
         elif number == self._first:
-            rng.restore_paddle(self._continues["now"])
-            rng.restore_host(self._continues["fetch"] if self._draws else self._continues["now"])
+            fetch = self._continues.get("fetch", {})  # not of a loader that had workers then
+            rng.restore_paddle(fetch if "paddle" in fetch else self._continues["now"])
+            rng.restore_host(fetch if self._draws else self._continues["now"])
 
     def _record(self, number: int, before: State) -> None:
         with self._recorded:
