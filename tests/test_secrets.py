@@ -17,6 +17,15 @@ SECRETS = [
     ("https://a.blob.core.windows.net/c/x?sv=2022&sig=hunter2#f", "https://a.blob.core.windows.net/c/x?sv=2022&sig=***#f"),
     ("https://x/y?OSSAccessKeyId=hunter2&Expires=5&Signature=hunter2", "https://x/y?OSSAccessKeyId=***&Expires=5&Signature=***"),
     ("https://x/y?access_token=hunter2", "https://x/y?access_token=***"),
+    ("https://x/y?jwt=hunter2&pwd=hunter2&auth=hunter2", "https://x/y?jwt=***&pwd=***&auth=***"),
+    ("https://x/y?Policy=hunter2&Key-Pair-Id=hunter2", "https://x/y?Policy=***&Key-Pair-Id=***"),
+    ("https://x/y?Signature=hunter2/of/hunter2%3D&part=1", "https://x/y?Signature=***&part=1"),
+    ("https://x/y#access_token=hunter2", "https://x/y#access_token=***"),
+    ("https://x/token=hunter2/y;sig=hunter2/z", "https://x/token=***/y;sig=***/z"),
+    ("https://x/api/token/hunter2/net.pdparams", "https://x/api/token/***/net.pdparams"),
+    ("s3://bucket/token=hunter2/y", "s3://bucket/token=***/y"),
+    ("https://x/s/hunter2Yk3x0Qm9Zr7Lw2Vb8/net?d=hunter2Yk3x0Qm9Zr7Lw2Vb8", "https://x/s/***/net?d=***"),
+    ("simplecache::https://me:hunter2@x/y", "simplecache::https://***@x/y"),
     ("a ftp://me:hunter2@one/x and ftp://me:hunter2@two/x", "a ftp://***@one/x and ftp://***@two/x"),
 ]  # fmt: skip
 
@@ -36,6 +45,11 @@ def test_a_secret_goes_and_the_rest_stays(text: str, shown: str) -> None:
         "file:///home/me@work/x",
         "https://host/a@b?part=ema",
         "me@example.com: key=3, token=4",
+        "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models/ResNet50_vd_ssld_pretrained.pdparams",
+        "https://huggingface.co/user/model/resolve/0123456789abcdef0123456789abcdef01234567/net.safetensors",
+        "https://host/runs/step-00001200-epoch-0003/manifest.json?author=me&version=12",
+        "s3://models/Yk3x0Qm9Zr7Lw2Vb8Tn4",
+        "/home/me/keys/token=3, no URL at all",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from paddle_warm_callbacks.checkpoint import durable, mirror
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.checkpoint.urls import opened
+from paddle_warm_callbacks.checkpoint.urls import is_url, opened
 from paddle_warm_callbacks.errors import SourceError, WarmCallbacksError
-from paddle_warm_callbacks.secrets import cause
+from paddle_warm_callbacks.secrets import cause, redacted
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
@@ -39,7 +39,7 @@ def cache_dir() -> Path:
 def run_directory(url: str) -> Path:
     """Return the local directory that a run at ``url`` works in on this machine: its checkpoints pass through it."""
     url = url.rstrip("/")
-    return cache_dir() / "runs" / f"{url.rsplit('/', 1)[-1]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return cache_dir() / "runs" / f"{_name(url)}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 def fetch_file(url: str) -> Path:
@@ -59,8 +59,7 @@ def fetch_file(url: str) -> Path:
     except Exception as error:
         raise _unreachable(url, error) from cause(error)
     place = cache_dir() / _key(url, version, size)
-    # A signed URL's signature is no part of the name.
-    target = place / (path.partition("?")[0].rsplit("/", 1)[-1] or "file")
+    target = place / (_name(path) or "file")
     place.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(str(place) + ".lock"):
         if not target.exists():
@@ -94,6 +93,11 @@ def fetch_checkpoint(url: str) -> Checkpoint:
     checkpoint = Checkpoint(target)
     checkpoint.verify()
     return checkpoint
+
+
+def _name(path: str) -> str:
+    """Return the last part of a path or URL, without secrets: names of files are shown and logged."""
+    return redacted(path if is_url(path) else f"path://{path}").partition("?")[0].rsplit("/", 1)[-1]
 
 
 def _version(files: Any, path: str) -> str:

@@ -34,7 +34,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             file, {name: value.numpy() for name, value in model(seed=9).network.state_dict().items()}
         )
     with serving() as (files, address):
-        path = f"/net.pdparams?X-Amz-Signature={SECRET}"
+        path = f"/token={SECRET}/net.pdparams?X-Amz-Signature={SECRET}&jwt={SECRET}"
         files.content[path] = (tmp_path / "net.pdparams").read_bytes()
         yield address.replace("://", f"://me:{SECRET}@") + path
 

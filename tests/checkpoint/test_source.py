@@ -388,3 +388,13 @@ open_source({str(weights)!r})
 assert "paddle" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
+def test_what_is_in_the_cache_is_not_called_by_a_urls_secrets(weights: Path, tmp_path: Path) -> None:
+    for url in ("s3://bucket/run?token=hunter2", "https://host/runs/token=hunter2"):
+        assert "hunter2" not in str(cache.run_directory(url))
+        assert cache.run_directory(url) != cache.run_directory(url.replace("hunter2", "hunter3"))
+    with serving() as (files, address):
+        files.content["/token=hunter2"] = weights.read_bytes()
+        assert same(open_source(f"{address}/token=hunter2").tensors, WEIGHTS)
+    assert not any("hunter2" in str(path) for path in (tmp_path / "cache").rglob("*"))
