@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,13 @@ def upload(checkpoint: Checkpoint, url: str) -> str:
     return f"{url.rstrip('/')}/{CHECKPOINTS}/{checkpoint.name}"
 
 
-def put(checkpoint: Checkpoint, sender: Sender, target: str, known: Mapping[str, str] | None = None) -> None:
+def put(
+    checkpoint: Checkpoint,
+    sender: Sender,
+    target: str,
+    known: Mapping[str, str] | None = None,
+    require_own: Callable[[], None] = lambda: None,
+) -> None:
     """Copy a checkpoint to the directory ``target``, unless the very same is there; errors as :func:`upload`.
 
     Args:
@@ -59,6 +65,8 @@ def put(checkpoint: Checkpoint, sender: Sender, target: str, known: Mapping[str,
         sender: Its file system is the target's.
         target: A directory there, which need not exist.
         known: Digest to a path there, of files that were sent before.
+        require_own: Called before each file and before the manifest, to raise if they are no longer this process's to
+            write.
     """
     manifest = (Path(checkpoint.path) / MANIFEST).read_bytes()
     there = bytes_at(sender.files, f"{target}/{MANIFEST}")
@@ -77,10 +85,12 @@ def put(checkpoint: Checkpoint, sender: Sender, target: str, known: Mapping[str,
 
     def send(item: tuple[str, FileEntry]) -> None:
         name, entry = item
+        require_own()
         sender.send(Path(checkpoint.path) / name, f"{target}/{name}", entry, (known or {}).get(entry.digest))
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         list(pool.map(send, checkpoint.manifest.files.items()))
+    require_own()
     sender.files.pipe_file(f"{target}/{MANIFEST}", manifest)
 
 

@@ -89,8 +89,10 @@ class Mirror:
 class MirrorWriter:
     """Copy checkpoints to a mirror, one at a time.
 
-    A mirror has one writer. Each writer puts its name there when it begins, and looks before each copy whether it still
-    is its own: of two machines that both go on with a run, the one that began later goes on copying.
+    A mirror has one writer. Each writer puts its name there when it begins, and looks before each file and before the
+    manifest whether it still is its own: of two machines that both go on with a run, the one that began later goes on
+    copying, at once, for the other is dead as a rule. This is no lease: a file that the other is sending at that moment
+    still arrives, and if it is of a checkpoint of the same name, that copy does not verify, and a resume takes another.
 
     Args:
         to: The mirror.
@@ -124,7 +126,7 @@ class MirrorWriter:
             self._files, self._root = urls.opened(self._mirror.url)
             self._sender = Sender(self._files, self._mirror.max_bytes_per_second)
         self._require_own()
-        mirror.put(checkpoint, self._sender, self._place(checkpoint.name), self._known())
+        mirror.put(checkpoint, self._sender, self._place(checkpoint.name), self._known(), self._require_own)
         self._manifests[checkpoint.name] = checkpoint.manifest
         mirror.point_at_latest(self._files, self._root, checkpoint.name)
         if self._ranking is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,66 @@ def test_the_owner_is_named_without_secrets(tmp_path: Path, url: str) -> None:
     writer.close()
     files, root = opened(url)
     assert set(json.loads(files.cat_file(f"{root}/owner.json"))) == {"id", "pid", "host", "since"}
+
+
+_MACHINE = """
+import sys
+from pathlib import Path
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
+from paddle_warm_callbacks.checkpoint.store import CheckpointStore
+from paddle_warm_callbacks.errors import CheckpointWriteError
+from tests.checkpoint.samples import contents
+url, run_dir, rate, *steps = sys.argv[1:]
+store = CheckpointStore(run_dir)
+writer = MirrorWriter(Mirror(url, max_bytes_per_second=float(rate)))
+try:
+    for step in steps:
+        writer.copy(store.commit(contents(int(step), size=100_000)))
+except CheckpointWriteError as error:
+    print(error.what)
+    raise SystemExit(3)
+finally:
+    writer.close()
+"""
+
+
+@pytest.mark.parametrize("step_of_the_other", [2, 1])
+def test_a_machine_that_comes_in_the_middle_of_anothers_upload_takes_over(
+    tmp_path: Path, step_of_the_other: int
+) -> None:
+    """Two processes, the first on a slow line: its checkpoint never counts, the other's do."""
+    place = tmp_path / "mirror"
+
+    def machine(name: str, rate: float, *steps: int) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-c",
+            _MACHINE,
+            str(place),
+            str(tmp_path / name),
+            str(rate),
+            *map(str, steps),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+    slow = machine("slow", 400e3, 1, 3)
+    deadline = time.monotonic() + 60
+    while not list(place.glob("checkpoints/step-00000001/*")):
+        assert time.monotonic() < deadline
+        assert slow.poll() is None
+        time.sleep(0.01)
+    other = machine("other", 1e9, step_of_the_other)
+    other.communicate(timeout=60)
+    assert other.returncode == 0
+    assert slow.poll() is None, "or it had come after the other's upload, not into its middle"
+    said, _ = slow.communicate(timeout=60)
+    assert (slow.returncode, said) == (3, "another process has taken this mirror over\n")
+    assert mirror.list_mirrored(str(place)) == [f"step-0000000{step_of_the_other}"]
+    if step_of_the_other != 1:
+        Checkpoint(place / "checkpoints" / "step-00000002").verify()
+    ours = CheckpointStore(tmp_path / "slow").latest_verified()
+    assert ours is not None
+    assert step_in(ours) == 1, "nothing is lost"
 
 
 @pytest.mark.parametrize(
