@@ -4,7 +4,9 @@
 
 Each round trains the same network once in each way, in turn. Throughput is the bare run's time over the other's, of the
 same round; two bare runs a round show the noise. "Blocked" is how long training waited for one save, copy and hold-back
-together, as a multiple of a memcpy of the same bytes in one block, measured in the same round.
+together, as a multiple of a memcpy of the same bytes in one block, measured in the same round. "Durable" is the rate
+from a save's beginning until it is on disk, copied and written beside training, as a share of a plain write and fsync
+of the same bytes with nothing beside it.
 """
 
 from __future__ import annotations
@@ -114,32 +116,50 @@ def measure(place: Path, rounds: int, steps: int) -> None:
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     blocked: dict[str, list[float]] = {way: [] for way in ways}
+    durable: dict[str, list[float]] = {way: [] for way in ways}
     one, other = np.ones(204_668_736, np.uint8), np.ones(204_668_736, np.uint8)
     for _ in range(rounds):
         memcpy = min(_seconds(lambda: np.copyto(one, other)) for _ in range(3))
+        raw = statistics.median(_seconds(lambda: _raw(place / "raw", one)) for _ in range(3))
         for way, (callback, patched) in ways.items():
             made, clock = callback(), Clock()
             with patched():
                 _fit(network, batch, steps, [*([made] if made is not None else []), clock])
             seconds[way].append(clock.seconds)
             if isinstance(made, PeriodicCheckpoint):
-                waits = [event.seconds_blocked for event in made.events[:-1]]
-                blocked[way] += [wait / memcpy for wait in waits]
-        print_table(seconds, blocked, steps, memcpy)
+                timed = made.events[
+                    1:-1
+                ]  # the first finds the tensors and makes the buffers, the last is at the end
+                blocked[way] += [event.seconds_blocked / memcpy for event in timed]
+                if patched is as_it_is:
+                    durable[way] += [raw / event.seconds_to_durable for event in timed]
+        print(
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+            f"memcpy {1e3 * memcpy:.0f} ms, write and fsync {1e3 * raw:.0f} ms"
+        )
+        print_table(seconds, blocked, durable, steps)
 
 
 def print_table(
-    seconds: dict[str, list[float]], blocked: dict[str, list[float]], steps: int, memcpy: float
+    seconds: dict[str, list[float]],
+    blocked: dict[str, list[float]],
+    durable: dict[str, list[float]],
+    steps: int,
 ) -> None:
     """Print medians of the rounds so far."""
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; memcpy {1e3 * memcpy:.0f} ms")
-    print(f"{'':<32}{'s a step':>9}{'throughput':>12}{'of each round':>24}{'blocked, x memcpy':>19}")
+    print(
+        f"{'':<32}{'s a step':>9}{'throughput':>12}{'of each round':>24}{'blocked, x memcpy':>19}{'durable':>9}"
+    )
     for way, taken in seconds.items():
         shares = [bare / mine for bare, mine in zip(seconds["bare"], taken)]
-        waits = f"{statistics.median(blocked[way]):>19.3f}" if blocked[way] else ""
+        waits = f"{statistics.median(blocked[way]):.3f}" if blocked[way] else ""
+        rate = f"{statistics.median(durable[way]):.2f}" if durable[way] else ""
         each = " ".join(f"{share:.2f}" for share in shares)
         step = statistics.median(taken) / (steps - 3)
-        print(f"{way:<32}{step:>9.3f}{statistics.median(shares):>12.3f}{each:>24}{waits}", flush=True)
+        print(
+            f"{way:<32}{step:>9.3f}{statistics.median(shares):>12.3f}{each:>24}{waits:>19}{rate:>9}",
+            flush=True,
+        )
 
 
 def _fit(network: Any, batch: list[Any], steps: int, callbacks: list[Any]) -> None:
@@ -154,6 +174,14 @@ def _seconds(action: Callable[[], Any]) -> float:
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
+
+
+def _raw(path: Path, data: np.ndarray[Any, Any]) -> None:
+    path.unlink(missing_ok=True)
+    os.sync()
+    with path.open("wb", buffering=0) as file:
+        file.write(data.data)
+        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ class PeriodicCheckpoint(FitCallback):
 
     Training hardly notices: the state is copied in memory while the next forward and backward pass run, and only what
     would change it, the optimizer's step or a ``set_value``, waits until that is done. Where this cannot be, training
-    waits for the copy: on Paddle 2.6, with an optimizer that is not one of Paddle's own, and once a network was seen to
-    change its parameters in place in its forward pass. It also waits for what is left of the write before: one
+    waits for the copy: with an optimizer that is not one of Paddle's own, and once a network was seen to change its
+    parameters in place in its forward pass. Where layers were added, or tensors have moved in memory, since the save
+    before, a save within an epoch may be of the next step. It also waits for what is left of the write before: one
     checkpoint is in flight at a time. A checkpoint counts once it is committed: written, flushed to disk and renamed
     into place. It never falls inside a gradient-accumulation window: the save waits for the window's end. The last
     state of a normal end is always saved. One that is due after an epoch's last step is taken at the epoch's end; where
@@ -286,6 +287,7 @@ class PeriodicCheckpoint(FitCallback):
                 self._guarded(writer.close)
         finally:
             self._copies.close()
+            loop.layout = None  # it knows the copies
             if self._signal is not None:
                 self._signal.uninstall()
             if hasattr(self, "_lock"):
@@ -332,12 +334,13 @@ class PeriodicCheckpoint(FitCallback):
         if self._copies.take_torn():  # what was to be saved then is superseded by this
             self._last = self._last_but_one
         self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
-        state = counters or training_state.capture_counters(loop)
+        glance = self._may_glance(loop, behind=behind and not epoch_completed)
+        state = counters or training_state.capture_counters(loop, glance=glance)
         if loop.ranks.many:
             state = rank_state.gathered(loop, state)
         if self._writer is None:
             return  # rank 0 writes
-        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares)
+        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares, glance=glance)
         if isinstance(self._writer, ShareWriter):
             share = ShareContents(tensors.mine, loop.progress.global_step)
             submit = partial(self._writer.submit, share)
@@ -351,6 +354,14 @@ class PeriodicCheckpoint(FitCallback):
             submit = partial(self._writer.submit, contents)
         self._seconds_copying, self._copying = time.monotonic() - began, copying
         self._guarded(lambda: self._submit(submit, copying))
+
+    def _may_glance(self, loop: FitLoop, *, behind: bool) -> bool:
+        """Return whether the thread that copies may find out that this step's tensors are not those of the save before.
+
+        It is the next step's state that is saved then, which the end of an epoch and other ranks cannot wait for.
+        """
+        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
+        return self._copies.may_glance(behind=behind) and not at_end and not loop.ranks.many
 
     def _submit(self, submit: Callable[..., None], copying: Copying | None) -> None:
         if copying is None:
@@ -428,6 +439,8 @@ class PeriodicCheckpoint(FitCallback):
             if not loop.awaiting_batch or loop.window_open:
                 return  # a step is running: its end is the next occasion
             try:
+                self._wait_for_writer()
+                self._take_torn(loop)
                 if not self._saved_here(loop):
                     at_boundary = loop.progress.step_in_epoch == 0
                     self._commit(loop, {}, epoch_completed=at_boundary, counters=self._at_rest)

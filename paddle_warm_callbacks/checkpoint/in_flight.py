@@ -171,6 +171,7 @@ class InFlight(ABC, Generic[Contents]):
                 self._request = None
                 self._failure = failure or self._failure
                 self._changed.notify_all()
+            del request  # its arrays may be given up for larger ones before the next comes
 
 
 def _ready() -> bool:

@@ -6,6 +6,7 @@ between tensors are made in Python; a tensor's own memory is handed to the file 
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -95,10 +96,8 @@ class _Writer:
 
     def _array(self, value: Array, path: str) -> None:
         value = value.astype(value.dtype.newbyteorder("="), copy=False)
-        # _reconstruct(ndarray, (0,), b"b").__setstate__((1, shape, dtype, False, bytes)), which is what NumPy writes
-        self._write(_global(_NUMPY, "_reconstruct") + _global("numpy", "ndarray"))
-        self._write(b"K\x00\x85C\x01b\x87R(K\x01(" + b"".join(map(_int, value.shape)) + b"t")
-        self._write(_dtype(value.dtype, path) + b"\x89" + _bytes_header(value.nbytes))
+        shape = b"".join(map(_int, value.shape)) + b"t"
+        self._write(_NEW_ARRAY + shape + _dtype(value.dtype, path) + b"\x89" + _bytes_header(value.nbytes))
         whole = np.ascontiguousarray(value)  # of a contiguous array: itself, but for shape ()
         self._write_array(path, value, whole.reshape(-1).view(np.uint8).data)
         self._write(b"tb")
@@ -116,6 +115,11 @@ def _global(module: str, name: str) -> bytes:
 def _dtype(dtype: np.dtype[Any], path: str) -> bytes:
     if dtype.kind not in "biufc":
         raise _refused(path, dtype)
+    return _dtype_of_numbers(dtype)
+
+
+@functools.lru_cache
+def _dtype_of_numbers(dtype: np.dtype[Any]) -> bytes:
     code = _text(dtype.str[1:])
     order = _text("|" if dtype.itemsize == 1 else "<" if dtype.str[0] == "<" else ">")
     state = b"(K\x03" + order + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -125,6 +129,10 @@ def _dtype(dtype: np.dtype[Any], path: str) -> bytes:
 def _text(value: str) -> bytes:
     data = value.encode("utf-8", "surrogatepass")
     return (b"\x8c" + bytes([len(data)]) if len(data) < 256 else b"X" + struct.pack("<I", len(data))) + data
+
+
+# _reconstruct(ndarray, (0,), b"b").__setstate__((1, shape, dtype, False, bytes)), which is what NumPy writes
+_NEW_ARRAY = _global(_NUMPY, "_reconstruct") + _global("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R(K\x01("
 
 
 def _bytes_header(count: int) -> bytes:

@@ -85,7 +85,8 @@ def write_files(directory: Path, contents: CheckpointContents) -> Written:
     finally:
         for file in opened:
             file.close()
-    return _finished(directory, manifest_of(files), tensors, manifest_of(files).size)
+    manifest = manifest_of(files)
+    return _finished(directory, manifest, tensors, manifest.size)
 
 
 def write_shards(
@@ -147,7 +148,7 @@ def _prepared(contents: CheckpointContents, version: int) -> Callable[[Mapping[s
             version=version,
         )
 
-    manifest_of({}).to_bytes()
+    jsonvalue.encode(dict(manifest_of({}).metadata))
     return manifest_of
 
 

@@ -69,10 +69,8 @@ def refuse_unknown(optimizer: Any) -> None:
         )
 
 
-def native_state(
-    held: Iterable[Slot], optimizer: Any, arrays: Mapping[tuple[str, str], np.ndarray]
-) -> dict[str, Any]:
-    """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()``: a ``.pdopt``'s content."""
+def native_arrays(held: Iterable[Slot], arrays: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
+    """Arrange ``arrays``, by (parameter, kind), as Paddle's own ``optimizer.state_dict()`` does."""
     native: dict[str, Any] = {}
     masters: dict[str, Any] = {}
     for slot in held:
@@ -84,11 +82,15 @@ def native_state(
             native[slot.key] = array
     if masters:
         native["master_weights"] = masters
-    if isinstance(optimizer._learning_rate, LRScheduler):
-        native["LR_Scheduler"] = {
-            key: value for key, value in optimizer._learning_rate.state_dict().items() if not callable(value)
-        }
     return native
+
+
+def native_schedule(optimizer: Any) -> dict[str, Any]:
+    """Return what Paddle's own ``optimizer.state_dict()`` holds beside arrays: its scheduler, if it has one."""
+    if not isinstance(optimizer._learning_rate, LRScheduler):
+        return {}
+    numbers = optimizer._learning_rate.state_dict().items()
+    return {"LR_Scheduler": {key: value for key, value in numbers if not callable(value)}}
 
 
 def key_table(held: Iterable[Slot]) -> list[tuple[str, str, str]]:

@@ -19,31 +19,37 @@ class OverlappedCopies:
     """Capture a run's tensors into buffers that are used again from one checkpoint to the next.
 
     A copy behind training during which something was changed in place is worthless: :meth:`take_torn` says so once, and
-    from then on every copy of this fit is made at once.
+    from then on every copy of this fit is made at once. So is one of tensors that are no longer the run's, or are no
+    longer where they were, which the thread that copies finds out; the next copy is of the right ones.
     """
 
     def __init__(self) -> None:
         self._buffers = StagingBuffers()
         self._hold: HoldBack | None = None
-        self._torn = False
+        self._torn = self._stale = self._look_closely = False
 
     def open(self, optimizer: Any) -> None:
         """Allow copies behind training, if what ``optimizer`` writes can be held back."""
-        self._torn = False
+        self._torn = self._stale = self._look_closely = False
         if HoldBack.works_for(optimizer):
             self._hold = HoldBack(optimizer)
 
     def close(self) -> None:
-        """Hold nothing back any more, and let go of the tensors."""
+        """Hold nothing back any more, and let go of the tensors and of the buffers."""
         self._at_once_from_now_on()
-        self._buffers.release()
+        self._buffers = StagingBuffers()
+
+    def may_glance(self, *, behind: bool) -> bool:
+        """Return whether the thread that copies can be left to find out where the tensors are."""
+        return behind and self._hold is not None and not self._look_closely
 
     def capture(
-        self, loop: FitLoop, *, behind: bool, shares: Shares | None
+        self, loop: FitLoop, *, behind: bool, shares: Shares | None, glance: bool = False
     ) -> tuple[TensorState, Copying | None]:
         """Return the tensors' copies; with a :class:`Copying`, they are to be made yet, by :meth:`run`."""
+        self._look_closely = False
         if behind and self._hold is not None:
-            return training_state.capture_tensors_behind(loop, self._buffers, shares)
+            return training_state.capture_tensors_behind(loop, self._buffers, shares, glance=glance)
         return training_state.capture_tensors(loop, self._buffers, shares), None
 
     def hold_for(self, copying: Copying) -> None:
@@ -54,7 +60,10 @@ class OverlappedCopies:
     def run(self, copying: Copying) -> bool:
         """Make the copy, on any thread; return whether it is worth anything."""
         whole = copying.run()
-        self._torn = self._torn or not whole
+        if copying.stale:
+            self._stale = True
+        elif not whole:
+            self._torn = True
         return whole
 
     def wait(self) -> None:
@@ -64,14 +73,20 @@ class OverlappedCopies:
 
     def take_torn(self) -> bool:
         """Return whether a copy since the last call was worthless."""
-        torn, self._torn = self._torn, False
+        torn, stale = self._torn, self._stale
+        self._torn = self._stale = False
+        if stale:
+            self._look_closely = True
+            logger.info(
+                "tensors have come, gone or moved since the last save: this step's state is saved instead"
+            )
         if torn:
             self._at_once_from_now_on()
             logger.warning(
                 "parameters were changed in place between two optimizer steps, while they were being copied: that copy "
                 "is dropped, this step's state is saved instead, and from now on training waits for copies"
             )
-        return torn
+        return torn or stale
 
     def _at_once_from_now_on(self) -> None:
         if self._hold is not None:

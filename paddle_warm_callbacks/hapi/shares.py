@@ -28,7 +28,7 @@ class Shares:
     def __init__(self, rank: int, writers: Sequence[int]) -> None:
         self._rank = rank
         self._writers = writers
-        self._dealt: tuple[object, dict[str, int]] | None = None
+        self._dealt: tuple[object, dict[str, Any]] | None = None
 
     @classmethod
     def of(cls, ranks: Ranks, run_dir: Path) -> Shares | None:
@@ -51,21 +51,19 @@ class Shares:
             )
         return cls(ranks.rank, found) if len(found) > 1 else None
 
-    def mine(
-        self, tensors: Mapping[str, Any], same: Sequence[Collection[str]], layout: object
-    ) -> dict[str, Any]:
-        """Return those of ``tensors`` that this rank writes.
+    def mine(self, tensors: Mapping[str, Any], same: Sequence[Collection[str]]) -> dict[str, Any]:
+        """Return those of ``tensors`` that this rank writes: for the same mapping, the same dictionary.
 
         Args:
-            tensors: By a name that is the same on all ranks.
+            tensors: By a name that is the same on all ranks. While it is the same object, the answer is.
             same: Names of those that all ranks hold the same bytes of, in groups. Each is dealt evenly by itself, so
                 that what a later one gains or loses moves nothing of an earlier one to another rank.
-            layout: While it is the same object, the answer is.
         """
-        if self._dealt is None or self._dealt[0] is not layout:
-            self._dealt = layout, self._deal(tensors, same)
-        by_rank = self._dealt[1]
-        return {name: tensor for name, tensor in tensors.items() if by_rank.get(name, 0) == self._rank}
+        if self._dealt is None or self._dealt[0] is not tensors:
+            by_rank = self._deal(tensors, same)
+            mine = {name: tensor for name, tensor in tensors.items() if by_rank.get(name, 0) == self._rank}
+            self._dealt = tensors, mine
+        return self._dealt[1]
 
     def _deal(self, tensors: Mapping[str, Any], same: Sequence[Collection[str]]) -> dict[str, int]:
         sizes = {name: bytes_in(tensor) for name, tensor in tensors.items()}

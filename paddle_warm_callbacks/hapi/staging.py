@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -13,102 +14,156 @@ import paddle
 from paddle_warm_callbacks.hapi.device_copies import DeviceCopies
 
 Array = np.ndarray[Any, Any]
-
-
-class _Shared(NamedTuple):
-    """A tensor's own memory as an array, which keeps that memory; right while the tensor's address is this one."""
-
-    tensor: Any
-    address: int
-    view: Array
+# A copy's array, and the tensor's own memory as an array.
+_Pair = tuple[Array, Array]
+# Where a copy begins in the block that holds all: as far apart as the processor's cache lines.
+_ALIGNED = 64
 
 
 class StagingBuffers:
-    """Copy tensors to arrays that stay valid until the next copy under the same name.
+    """Copy tensors to arrays that stay valid until the next copy.
 
-    Page faults of fresh memory cost several times the copy itself, so the arrays are kept. Whoever reads them must have
-    finished before the next copy is made.
+    The arrays lie in one block, which is kept: page faults of fresh memory cost several times the copy itself. Which
+    tensor goes where is worked out once for a mapping of tensors, and again where another mapping comes, or where one
+    of the tensors has moved. Whoever reads the arrays must have finished before the next copy is made.
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[str, Array] = {}
-        self._shared: dict[str, _Shared] = {}
+        self._block = np.empty(0, np.uint8)
+        self._sorted: _Sorted | None = None
 
-    def copy(self, tensors: Mapping[str, Any]) -> dict[str, Array]:
-        """Return a copy of each tensor, by its name; blocks for the copy (on a GPU: for the transfer to the host)."""
-        self._keep_only(tensors)
-        return {name: self._copy(name, tensor) for name, tensor in tensors.items()}
+    def copy(self, tensors: Mapping[str, Any], volatile: Collection[str] = ()) -> dict[str, Array]:
+        """Return a copy of each tensor, by its name; blocks for the copy (on a GPU: for the transfer to the host).
+
+        Args:
+            tensors: By name. Not to be changed: the same object again stands for the same tensors.
+            volatile: See :meth:`copy_behind`.
+        """
+        plan = self._plan(tensors, volatile)
+        _copy(plan.first)
+        _copy(plan.behind)
+        _transfer(tensors, plan.arrays, plan.apart)
+        _transfer(tensors, plan.arrays, plan.on_device)
+        return plan.arrays
 
     def copy_behind(
-        self, tensors: Mapping[str, Any], at_once: Collection[str]
+        self,
+        tensors: Mapping[str, Any],
+        volatile: Collection[str],
+        *,
+        check_later: Callable[[], bool] | None = None,
     ) -> tuple[dict[str, Array], Copying]:
-        """Copy the tensors named ``at_once`` now, and leave the others to :meth:`Copying.run`.
+        """Copy the tensors named ``volatile`` now, and leave the others to :meth:`Copying.run`.
 
-        Also copied now is what NumPy cannot share memory with: on Paddle 2.6 that is everything. What is on a GPU is
-        copied from there behind, all of it, on a stream of its own.
+        What is on a GPU is copied from there behind, all of it, on a stream of its own.
+
+        Args:
+            tensors: By name. Not to be changed: the same object again stands for the same tensors.
+            volatile: Names of those that may change before :meth:`Copying.run` has ended.
+            check_later: Whether ``tensors`` are the right ones, found out in :meth:`Copying.run`, together with whether
+                they have moved; None: they are, and whether they have moved is found out now.
 
         Returns:
             The arrays by name, and the copy to be run: until it has, the others hold older values.
         """
-        self._keep_only(tensors)
-        on_device = {name: tensor for name, tensor in tensors.items() if _on_gpu(tensor)}
-        device = self._from_device(on_device, at_once) if on_device else None
-        arrays, behind = {}, []
-        for name, tensor in tensors.items():
-            if device is not None and name in on_device:
-                arrays[name] = self._array_of(name, tensor)
-                continue
-            shared = None if name in at_once else self._share(name, tensor)
-            if shared is None:
-                arrays[name] = self._copy(name, tensor)
+        plan = self._plan(tensors, volatile, glance=check_later is not None)
+        checks = [] if check_later is None else [check_later, plan.at_home]
+        _copy(plan.first)
+        _transfer(tensors, plan.arrays, plan.apart)
+        if not plan.on_device:
+            return plan.arrays, Copying(plan.behind, plan.versions, checks)
+        first = {name: tensors[name] for name in plan.on_device if name in volatile}
+        later = {name: tensors[name] for name in plan.on_device if name not in volatile}
+        device = DeviceCopies.begun(first, later)
+        if device is None:
+            _transfer(tensors, plan.arrays, plan.on_device)
+            return plan.arrays, Copying(plan.behind, plan.versions, checks)
+        versions = [*plan.versions, *(tensor._inplace_version for tensor in later.values())]
+        from_device = {name: plan.arrays[name] for name in plan.on_device}
+        return plan.arrays, Copying(plan.behind, versions, checks, device, from_device)
+
+    def _plan(
+        self, tensors: Mapping[str, Any], volatile: Collection[str], *, glance: bool = False
+    ) -> _Sorted:
+        plan = self._sorted
+        if plan is None or not plan.is_of(tensors, volatile) or not (glance or plan.at_home()):
+            self._sorted = plan = None  # it may be holding the block
+            self._sorted = plan = _Sorted(tensors, volatile, self._room)
+        return plan
+
+    def _room(self, count: int) -> Array:
+        """Return a block of ``count`` bytes: the one there is, if it is large enough."""
+        if self._block.nbytes < count:
+            self._block = np.empty(0, np.uint8)
+            self._block = np.empty(count, np.uint8)
+        return self._block[:count]
+
+
+class _Sorted:
+    """A mapping of tensors, told apart by how each is copied.
+
+    Attributes:
+        arrays: What each is copied to, by name.
+        first: To be copied before the next forward pass.
+        behind: To be copied while nothing may change those tensors.
+        versions: What says of each tensor in ``behind`` how often it was changed in place.
+        on_device: Names of those on a GPU.
+        apart: Names of those in memory that cannot be read as an array.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Any], volatile: Collection[str], room: Callable[[int], Array]
+    ) -> None:
+        self._tensors, self._volatile = tensors, volatile
+        self.arrays = _laid_out(tensors, room)
+        self.first: list[_Pair] = []
+        self.behind: list[_Pair] = []
+        self.versions: list[Callable[[], int]] = []
+        self.on_device = [name for name, tensor in tensors.items() if _on_gpu(tensor)]
+        elsewhere = set(self.on_device)
+        self.apart = [n for n, tensor in tensors.items() if n not in elsewhere and not _readable(tensor)]
+        elsewhere.update(self.apart)
+        # Another handle on each tensor's memory, which keeps it: one that has moved has left it behind.
+        held = {name: tensor.detach() for name, tensor in tensors.items() if name not in elsewhere}
+        for name, handle in held.items():
+            pair = self.arrays[name], borrowed(handle)
+            if name in volatile:
+                self.first.append(pair)
             else:
-                arrays[name] = self._array(name, shared.view)
-                behind.append((arrays[name], shared))
-        watched = [tensor for name, tensor in on_device.items() if device is not None and name not in at_once]
-        return arrays, Copying(behind, watched, device, {name: arrays[name] for name in on_device})
+                self.behind.append(pair)
+                self.versions.append(tensors[name]._inplace_version)
+        self._held = list(held.values())
+        self._asked = [tensors[name].data_ptr for name in held]
+        self._addresses = [handle.data_ptr() for handle in self._held]
 
-    def _from_device(self, tensors: Mapping[str, Any], at_once: Collection[str]) -> DeviceCopies | None:
-        first = {name: tensor for name, tensor in tensors.items() if name in at_once}
-        return DeviceCopies.begun(
-            first, {name: tensor for name, tensor in tensors.items() if name not in first}
-        )
+    def is_of(self, tensors: Mapping[str, Any], volatile: Collection[str]) -> bool:
+        """Return whether it is these very mappings."""
+        return tensors is self._tensors and volatile is self._volatile
 
-    def _array_of(self, name: str, tensor: Any) -> Array:
-        return self._array(name, np.empty(tuple(tensor.shape), _dtype(tensor)))
+    def at_home(self) -> bool:
+        """Return whether the tensors are where they were; on any thread."""
+        return [address() for address in self._asked] == self._addresses
 
-    def release(self) -> None:
-        """Let go of the tensors' memory; the arrays stay."""
-        self._shared.clear()
 
-    def _keep_only(self, tensors: Collection[str]) -> None:
-        """Let go of what is not copied any more, as when the tensors have been dealt to the ranks anew."""
-        for name in self._arrays.keys() - set(tensors):
-            del self._arrays[name]
-            self._shared.pop(name, None)
+def _copy(pairs: Sequence[_Pair]) -> None:
+    for array, memory in pairs:
+        np.copyto(array, memory)
 
-    def _copy(self, name: str, tensor: Any) -> Array:
-        shared = self._share(name, tensor)
-        view = borrowed(tensor) if shared is None else shared.view
-        array = self._array(name, view)
-        np.copyto(array, view)
-        return array
 
-    def _array(self, name: str, like: Array) -> Array:
-        held = self._arrays.get(name)
-        if held is None or held.shape != like.shape or held.dtype != like.dtype:
-            held = self._arrays[name] = np.empty_like(like, order="C")
-        return held
+def _transfer(tensors: Mapping[str, Any], arrays: Mapping[str, Array], names: Sequence[str]) -> None:
+    for name in names:
+        np.copyto(arrays[name], borrowed(tensors[name]))
 
-    def _share(self, name: str, tensor: Any) -> _Shared | None:
-        shared = self._shared.get(name)
-        if shared is not None and shared.tensor is tensor and shared.address == tensor.data_ptr():
-            return shared
-        if not tensor.place.is_cpu_place() or not hasattr(tensor, "__dlpack__"):
-            return None
-        if tensor.dtype in (paddle.bfloat16, paddle.bool):  # NumPy takes neither
-            return None
-        made = self._shared[name] = _Shared(tensor, tensor.data_ptr(), np.from_dlpack(tensor.detach()))
-        return made
+
+def _laid_out(tensors: Mapping[str, Any], room: Callable[[int], Array]) -> dict[str, Array]:
+    """Return an array for each tensor, one behind the other in a block."""
+    kinds = {name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    starts, end = {}, 0
+    for name, (dtype, shape) in kinds.items():
+        starts[name] = end
+        end += -(-math.prod(shape) * dtype.itemsize // _ALIGNED) * _ALIGNED
+    block = room(end)
+    return {name: np.ndarray(shape, dtype, block, starts[name]) for name, (dtype, shape) in kinds.items()}
 
 
 class Copying:
@@ -117,32 +172,42 @@ class Copying:
     Writes by an optimizer or by ``set_value`` are held back meanwhile (:mod:`~paddle_warm_callbacks.hapi.hold_back`).
     Operations that change a tensor in place are not, but Paddle counts them: a copy during which there was one is known
     to be worthless.
+
+    Attributes:
+        seconds_held: How long a write was held back.
+        stale: Whether :meth:`run` found that the tensors to copy were others, or elsewhere: nothing was copied then.
     """
 
     def __init__(
         self,
-        behind: list[tuple[Array, _Shared]],
-        watched: Iterable[Any] = (),
+        behind: Sequence[_Pair],
+        versions: Sequence[Callable[[], int]],
+        checks: Sequence[Callable[[], bool]] = (),
         device: DeviceCopies | None = None,
         from_device: Mapping[str, Array] | None = None,
     ) -> None:
         self._behind = behind
         self._device = device
         self._from_device = from_device or {}
-        self._watched = [*(shared.tensor for _, shared in behind), *watched]
-        self._versions = self._count()
+        self._versions = versions
+        self._checks = checks
+        self._before = self._count()
         self._over = threading.Event()
         self.seconds_held = 0.0
+        self.stale = False
 
     def run(self) -> bool:
         """Copy, on the calling thread; return whether what was copied is the state that was to be."""
         try:
-            for array, shared in self._behind:
-                np.copyto(array, shared.view)
+            self.stale = not all(check() for check in self._checks)
+            if not self.stale:
+                _copy(self._behind)
             if self._device is not None:
-                self._device.finish(self._from_device)
-            return self._count() == self._versions
+                self._device.finish(self._from_device)  # stale or not: what is queued needs its destination
+            return not self.stale and self._count() == self._before
         finally:
+            # This is kept for what it says; the buffers and the tensors need not be.
+            self._behind, self._versions, self._checks = (), (), ()
             self._over.set()
 
     @property
@@ -158,23 +223,28 @@ class Copying:
             self._over.wait()
 
     def _count(self) -> list[int]:
-        return [tensor.inplace_version for tensor in self._watched]
+        return [version() for version in self._versions]
 
 
 def borrowed(tensor: Any) -> Array:
     """Return a tensor as an array to be read at once: its own memory where that can be had."""
-    if tensor.place.is_cpu_place() and tensor.size and tensor.is_contiguous():
-        dtype = _dtype(tensor)
-        memory = (ctypes.c_char * (int(tensor.size) * dtype.itemsize)).from_address(tensor.data_ptr())
-        flat: Array = np.frombuffer(memory, dtype)  # type: ignore[call-overload]  # it takes any buffer
-        return flat.reshape(tuple(tensor.shape))
+    if _readable(tensor):
+        dtype, shape = _dtype(tensor), tuple(tensor.shape)
+        memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(tensor.data_ptr())
+        flat: Array = np.frombuffer(memory, dtype)
+        return flat.reshape(shape)
     array: Array = tensor.numpy()
     return array
 
 
 def bytes_in(tensor: Any) -> int:
     """Return how many bytes a tensor's array has."""
-    return int(np.prod(tensor.shape)) * _dtype(tensor).itemsize
+    return int(math.prod(tensor.shape)) * _dtype(tensor).itemsize
+
+
+def _readable(tensor: Any) -> bool:
+    # Of an empty one there is nothing to read, and no address. Asking for its size takes ten times as long.
+    return bool(tensor.place.is_cpu_place() and 0 not in tensor.shape and tensor.is_contiguous())
 
 
 def _dtype(tensor: Any) -> np.dtype[Any]:

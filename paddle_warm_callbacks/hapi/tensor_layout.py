@@ -1,18 +1,44 @@
 """Where a run's tensors are: enumerated once, and again only when one has come or gone.
 
-Walking a ResNet50 and its optimizer takes a millisecond, as long as a twentieth of the copy of everything it holds. A
-save that training is not to feel cannot afford that; looking whether anything has changed takes a tenth.
+Walking a ResNet50 and its optimizer takes a millisecond, as long as a twentieth of the copy of everything it holds, and
+looking whether anything has changed a third of that. A save that training is not to feel cannot afford the one, and has
+the other done by the thread that copies.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Collection, Mapping
+from itertools import chain
+from operator import attrgetter, methodcaller
+from typing import Any, NamedTuple
 
 import paddle
 
+from paddle_warm_callbacks.checkpoint.contents import Elsewhere
 from paddle_warm_callbacks.hapi import freezing, norms, optimizer_state
 from paddle_warm_callbacks.hapi.trained import Trained
+
+# An Elsewhere stands for what another rank has copied.
+Arrays = dict[str, Any]
+
+# What a copy is kept under: a persistable buffer and a parameter of an optimizer's have the same structured name.
+_MODEL, _EXTRA = "model@", "extra@"
+_values, _frozen = methodcaller("values"), attrgetter("stop_gradient")
+
+
+class Arranged(NamedTuple):
+    """Copies of a run's tensors, by what they are; not to be changed, for later saves get the same dictionaries.
+
+    Attributes:
+        model: By structured name, as ``network.state_dict()``.
+        optimizer: See :func:`optimizer_state.native_arrays`.
+        extra: By structured name, what ``state_dict()`` leaves out.
+    """
+
+    model: Arrays
+    optimizer: dict[str, Any]
+    extra: Arrays
 
 
 class TensorLayout:
@@ -26,14 +52,16 @@ class TensorLayout:
     Attributes:
         persistable: ``network.state_dict()``: parameters and persistable buffers, by structured name.
         transient: Other buffers, and all of the loss, by structured name.
-        parameters: All that is trained, by structured name: the loss's are among them.
         slots: Accumulators and master weights.
         key_table: See :func:`optimizer_state.key_table`.
+        generated_names: Paddle's own name of each tensor in ``persistable``.
         digest: Of names, shapes and dtypes of ``persistable`` and of the loss's tensors.
-        volatile: Structured names of what a forward pass may change in place: buffers, running statistics, and tensors
-            that are not trained in layers other than Paddle's own. What else there is, only an optimizer changes so.
+        named: All of these tensors, each under a name of its own: what a checkpoint copies.
+        volatile: Which of ``named`` a forward pass may change in place: buffers, running statistics, and tensors that
+            are not trained in layers other than Paddle's own. What else there is, only an optimizer changes so.
         averaged: Structured names of the network's parameters that an optimizer may move: by gradients averaged over
             all ranks of a run, on each of which they are the same.
+        same_on_ranks: Those of ``named`` that are the same on all ranks: parameters; what the optimizer has of them.
     """
 
     def __init__(self, network: Any, optimizer: Any, trained: Trained) -> None:
@@ -43,43 +71,120 @@ class TensorLayout:
         buffers = dict(network.named_buffers())
         beside = trained.beside_the_model()
         self.transient = {name: tensor for name, tensor in beside.items() if tensor._is_initialized()}
-        self.parameters = dict(trained.named_parameters())
+        moved_by_forward = set(map(id, norms.moved_by_forward(network)))
+        self._gradients = [
+            (name, parameter._grad_ivar)
+            for name, parameter in trained.named_parameters()
+            if id(parameter) not in moved_by_forward
+        ]
         self.slots = tuple(optimizer_state.slots(trained, optimizer))
         self.key_table = optimizer_state.key_table(self.slots)
-        named = {**self.persistable, **trained.of_loss()}
-        shapes = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in named.items())
+        hashed = {**self.persistable, **trained.of_loss()}
+        shapes = sorted((name, tuple(t.shape), str(t.dtype)) for name, t in hashed.items())
         self.digest = hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+        self.generated_names = {name: tensor.name for name, tensor in self.persistable.items()}
+        self.named: Mapping[str, Any] = {
+            **{_MODEL + name: tensor for name, tensor in self.persistable.items()},
+            **{_slot_name(slot): slot.tensor for slot in self.slots},
+            **{_EXTRA + name: tensor for name, tensor in self.transient.items()},
+        }
         layers = list(network.named_sublayers(include_self=True))
-        self.volatile = buffers.keys() | _changed_by_forward(network, layers) | self.transient.keys()
+        changed = buffers.keys() | _changed_by_forward(layers, moved_by_forward)
+        self.volatile = frozenset({_MODEL + name for name in changed} | {_EXTRA + n for n in self.transient})
         self.averaged = frozenset(freezing.trainable_sizes(network))
-        every = [*layers, *trained.layers_of_loss()]
+        self.same_on_ranks = (
+            [_MODEL + name for name in self.persistable if name in self.averaged],
+            [_slot_name(slot) for slot in self.slots if slot.parameter in self.averaged],
+        )
+        self._layers = [layer for _, layer in (*layers, *trained.layers_of_loss())]
         self._parts = [
-            part for _, layer in every for part in (layer._parameters, layer._buffers, layer._sub_layers)
+            part for layer in self._layers for part in (layer._parameters, layer._buffers, layer._sub_layers)
         ]
         # A buffer that holds nothing yet may be filled in place.
-        self._lasts = len(beside) == len(self.transient) and all(
-            _plain_state_dict(layer) for _, layer in every
-        )
-        self._parameters = [p for p in self.persistable.values() if hasattr(p, "optimize_attr")]
-        self._seen = self._identities()
+        self._lasts = len(beside) == len(self.transient) and all(map(_plain_state_dict, self._layers))
+        self._of_own_layers = [
+            p
+            for layer in self._layers
+            if not _is_paddles(layer)
+            for p in layer._parameters.values()
+            if p is not None
+        ]
+        self._arranged: tuple[Arrays, Arranged] | None = None
+        self._frozen = list(map(_frozen, self._of_own_layers))
+        self._in_optimizer = self._optimizers_identities()
+        self._in_layers = self._layers_identities()
 
     @classmethod
-    def of(cls, network: Any, optimizer: Any, trained: Trained, last: TensorLayout | None) -> TensorLayout:
-        """Return ``last`` if it still holds, else a new one."""
-        holds = last is not None and last._holds(network, optimizer)
-        return last if last is not None and holds else cls(network, optimizer, trained)
+    def of(
+        cls,
+        network: Any,
+        optimizer: Any,
+        trained: Trained,
+        last: TensorLayout | None,
+        *,
+        glance: bool = False,
+    ) -> TensorLayout:
+        """Return ``last`` if it still holds, else a new one.
 
-    def _holds(self, network: Any, optimizer: Any) -> bool:
+        Args:
+            network: The Layer.
+            optimizer: Its optimizer.
+            trained: The network and the loss.
+            last: One made earlier, or None.
+            glance: Look only whether the optimizer holds others, as it does when a layer has been thawed; whether the
+                layers do is left to :meth:`holds`.
+        """
+        if last is not None and last._is_of(network, optimizer) and (glance or last._holds_entirely()):
+            return last
+        return cls(network, optimizer, trained)
+
+    def holds(self) -> bool:
+        """Return whether the layers hold the same tensors still; on any thread."""
+        try:
+            return self._in_layers == self._layers_identities()
+        except RuntimeError:  # a dictionary is just changing its size
+            return False
+
+    def with_gradient(self) -> list[str]:
+        """Return the names of the parameters that have a gradient, be it zero."""
+        return [name for name, gradient in self._gradients if gradient() is not None]
+
+    def _is_of(self, network: Any, optimizer: Any) -> bool:
         same = self._network is network and self._optimizer is optimizer
-        return same and self._lasts and self._seen == self._identities()
+        return same and self._lasts and self._in_optimizer == self._optimizers_identities()
 
-    def _identities(self) -> list[Any]:
-        # Tensors that are gone are still held here, so that no new one can have an old one's identity.
-        tensors: list[Any] = [list(map(id, part.values())) for part in self._parts]
-        tensors += [list(map(id, by_owner.values())) for by_owner in self._optimizer._accumulators.values()]
-        tensors.append(list(map(id, optimizer_state.masters(self._optimizer).values())))
-        tensors.append([p.stop_gradient for p in self._parameters])
-        return tensors
+    def _holds_entirely(self) -> bool:
+        return self._frozen == list(map(_frozen, self._of_own_layers)) and self.holds()
+
+    # What is gone is still held here, layers and tensors, so that nothing new can have an old one's identity.
+
+    def _optimizers_identities(self) -> list[int]:
+        owned = chain.from_iterable(map(_values, self._optimizer._accumulators.values()))
+        return list(map(id, chain(owned, optimizer_state.masters(self._optimizer).values())))
+
+    def _layers_identities(self) -> list[Any]:
+        return [
+            list(map(len, self._parts)),
+            list(chain.from_iterable(self._parts)),
+            list(map(id, chain.from_iterable(map(_values, self._parts)))),
+        ]
+
+    def arranged(self, copied: Arrays) -> Arranged:
+        """Return the copies of ``named``, under the same names, by what they are; what is missing is an Elsewhere."""
+        if self._arranged is None or self._arranged[0] is not copied:
+            held = {name: copied[name] if name in copied else Elsewhere(name) for name in self.named}
+            by_slot = {(slot.parameter, slot.kind): held[_slot_name(slot)] for slot in self.slots}
+            parts = Arranged(
+                {name: held[_MODEL + name] for name in self.persistable},
+                optimizer_state.native_arrays(self.slots, by_slot),
+                {name: held[_EXTRA + name] for name in self.transient},
+            )
+            self._arranged = copied, parts
+        return self._arranged[1]
+
+
+def _slot_name(slot: optimizer_state.Slot) -> str:
+    return f"optimizer@{slot.kind}@{slot.parameter}"
 
 
 def _plain_state_dict(layer: Any) -> bool:
@@ -88,13 +193,15 @@ def _plain_state_dict(layer: Any) -> bool:
     return not (overridden or getattr(layer, "_state_dict_hooks", None))
 
 
-def _changed_by_forward(network: Any, layers: list[tuple[str, Any]]) -> set[str]:
-    statistics = {id(tensor) for tensor in norms.moved_by_forward(network)}
+def _is_paddles(layer: Any) -> bool:
+    return type(layer).__module__.startswith("paddle.nn.")
+
+
+def _changed_by_forward(layers: list[tuple[str, Any]], statistics: Collection[int]) -> set[str]:
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, layer in layers
         for name, parameter in layer._parameters.items()
         if parameter is not None
-        and parameter.stop_gradient
-        and (id(parameter) in statistics or not type(layer).__module__.startswith("paddle.nn."))
+        and (id(parameter) in statistics or (parameter.stop_gradient and not _is_paddles(layer)))
     }

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_warm_callbacks.checkpoint.contents import Elsewhere
 from paddle_warm_callbacks.checkpoint.revision import code_revision
 from paddle_warm_callbacks.errors import CorruptCheckpointError
 from paddle_warm_callbacks.hapi import attributes, callback_state, optimizer_state, rng
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.shares import Shares
-from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
+from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers, borrowed
 from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
 from paddle_warm_callbacks.hapi.trained import Trained
 from paddle_warm_callbacks.version import __version__
@@ -33,8 +32,6 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 # No structured name has this sign.
 _KEPT = "kept@"
 _GRADIENT = "gradient@"
-# What a copy is kept under: a persistable buffer and a parameter of an optimizer's have the same structured name.
-_MODEL, _EXTRA = "model@", "extra@"
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,12 @@ class TensorState:
     mine: Arrays = field(default_factory=dict)
 
 
+def layout(loop: FitLoop, *, glance: bool = False) -> TensorLayout:
+    """Return where the run's tensors are now; with ``glance``, see :meth:`TensorLayout.of`."""
+    loop.layout = TensorLayout.of(loop.network, loop.optimizer, loop.trained, loop.layout, glance=glance)
+    return loop.layout
+
+
 def capture_tensors(loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk.
 
@@ -66,67 +69,44 @@ def capture_tensors(loop: FitLoop, buffers: StagingBuffers, shares: Shares | Non
         buffers: Whose last copies nobody reads any more.
         shares: Where all ranks write: only what is this rank's is copied, and for the rest an ``Elsewhere`` stands.
     """
-    layout = _layout(loop)
-    mine, elsewhere = _divided(loop, layout, shares)
-    return _arranged(loop, layout, {**elsewhere, **buffers.copy(mine)})
+    where = layout(loop)
+    return _arranged(loop, where, buffers.copy(_mine(where, shares), where.volatile))
 
 
 def capture_tensors_behind(
-    loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None
+    loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None, *, glance: bool = False
 ) -> tuple[TensorState, Copying]:
     """Copy what a forward pass may change, and leave the rest to a thread that runs the :class:`Copying` returned.
 
     Until that is over, parameters, accumulators and master weights must not change.
+
+    Args:
+        loop: Between two steps.
+        buffers: Whose last copies nobody reads any more.
+        shares: See :func:`capture_tensors`.
+        glance: Leave it to that thread, too, to find out whether the tensors are where they were at the last save.
     """
-    layout = _layout(loop)
-    mine, elsewhere = _divided(loop, layout, shares)
-    at_once = {_MODEL + name for name in layout.volatile} | {_EXTRA + name for name in layout.volatile}
-    copied, copying = buffers.copy_behind(mine, at_once | gradients(loop).keys())
-    return _arranged(loop, layout, {**elsewhere, **copied}), copying
+    where = layout(loop, glance=glance)
+    check = where.holds if glance else None
+    copied, copying = buffers.copy_behind(_mine(where, shares), where.volatile, check_later=check)
+    return _arranged(loop, where, copied), copying
 
 
-def _divided(
-    loop: FitLoop, layout: TensorLayout, shares: Shares | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the tensors that this rank copies, and what stands for the others."""
-    named = {**_named(layout), **gradients(loop)}
-    if shares is None:
-        return named, {}
-    parameters = [_MODEL + name for name in layout.persistable if name in layout.averaged]
-    slots = [_slot_name(slot) for slot in layout.slots if slot.parameter in layout.averaged]
-    mine = shares.mine(named, (parameters, slots), layout)
-    return mine, {name: Elsewhere(name) for name in named.keys() - mine.keys()}
+def _mine(where: TensorLayout, shares: Shares | None) -> Mapping[str, Any]:
+    """Return the tensors that this rank copies."""
+    return where.named if shares is None else shares.mine(where.named, where.same_on_ranks)
 
 
-def _layout(loop: FitLoop) -> TensorLayout:
-    loop.layout = TensorLayout.of(loop.network, loop.optimizer, loop.trained, loop.layout)
-    return loop.layout
-
-
-def _named(layout: TensorLayout) -> dict[str, Any]:
-    return {
-        **{_MODEL + name: tensor for name, tensor in layout.persistable.items()},
-        **{_slot_name(slot): slot.tensor for slot in layout.slots},
-        **{_EXTRA + name: tensor for name, tensor in layout.transient.items()},
-    }
-
-
-def _slot_name(slot: optimizer_state.Slot) -> str:
-    return f"optimizer@{slot.kind}@{slot.parameter}"
-
-
-def _arranged(loop: FitLoop, layout: TensorLayout, copied: dict[str, Any]) -> TensorState:
-    accumulated = {(slot.parameter, slot.kind): copied[_slot_name(slot)] for slot in layout.slots}
+def _arranged(loop: FitLoop, where: TensorLayout, copied: Arrays) -> TensorState:
+    parts = where.arranged(copied)
+    # The next backward pass adds to these in place.
+    added_to = {name: np.array(borrowed(gradient)) for name, gradient in gradients(loop).items()}
     return TensorState(
-        model={name: copied[_MODEL + name] for name in layout.persistable},
-        model_names={name: tensor.name for name, tensor in layout.persistable.items()},
-        optimizer=optimizer_state.native_state(layout.slots, loop.optimizer, accumulated),
-        extra={
-            **{name: copied[_EXTRA + name] for name in layout.transient},
-            **{name: array for name, array in copied.items() if name.startswith(_GRADIENT)},
-            **kept(loop),
-        },
-        mine={name: array for name, array in copied.items() if not isinstance(array, Elsewhere)},
+        model=parts.model,
+        model_names=where.generated_names,
+        optimizer={**parts.optimizer, **optimizer_state.native_schedule(loop.optimizer)},
+        extra={**parts.extra, **added_to, **kept(loop)},
+        mine=copied,
     )
 
 
@@ -156,23 +136,23 @@ def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def capture_counters(loop: FitLoop) -> dict[str, Any]:
-    """Return everything else, as plain values and arrays that alias nothing: about a millisecond."""
+def capture_counters(loop: FitLoop, *, glance: bool = False) -> dict[str, Any]:
+    """Return everything else, as plain values and arrays that alias nothing; about half a millisecond."""
     model = loop.model
-    layout = _layout(loop)
+    where = layout(loop, glance=glance)
     scaler = getattr(model, "_scaler", None)
     step = loop.progress.step_in_epoch
     return {
         **capture_counted(loop, loop.callbacks),
         "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
-        "optimizer_keys": layout.key_table,
+        "optimizer_keys": where.key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
-        "with_gradient": [name for name, p in layout.parameters.items() if p._grad_ivar() is not None],
+        "with_gradient": where.with_gradient(),
         "reseed_from": loop.reseed_from,
         "stopped": bool(model.stop_training) and not loop.stopping and loop.iters_done != loop.num_iters,
         "iters_done": loop.iters_done,
-        "script": _script_facts(loop, layout),
+        "script": _script_facts(loop, where),
     }
 
 
@@ -285,15 +265,15 @@ def restore_model(
 
 def script_facts(loop: FitLoop) -> dict[str, Any]:
     """Return what an exact resume takes for granted about the script, for comparison with the script as rerun."""
-    return _script_facts(loop, _layout(loop))
+    return _script_facts(loop, layout(loop))
 
 
-def _script_facts(loop: FitLoop, layout: TensorLayout) -> dict[str, Any]:
+def _script_facts(loop: FitLoop, where: TensorLayout) -> dict[str, Any]:
     loader = loop.train_loader
     sampler = getattr(loader, "batch_sampler", None)
     rate = loop.optimizer._learning_rate
     return {
-        "network": layout.digest,
+        "network": where.digest,
         "optimizer": type(loop.optimizer).__name__,
         "learning_rate": "float" if isinstance(rate, float) else attributes.kind_name(rate),
         "accumulate_grad_batches": loop.accumulate,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.progress import Progress
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class SaveMoment:
+
+class SaveMoment(NamedTuple):  # a tuple, for one is made at every step
     """A moment at which a checkpoint could be, or was, taken.
 
     Attributes:
@@ -27,8 +30,8 @@ class SaveMoment:
     progress: Progress
     epoch_completed: bool
     seconds: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = _NOTHING
+    extremes: Mapping[str, tuple[float, float]] = _NOTHING
 
 
 # A run with no checkpoint yet counts from its own beginning.
@@ -155,8 +158,9 @@ class EveryNEpochs(SavePolicy):
 
     def due(self, now: SaveMoment, last: SaveMoment | None) -> bool:
         """Return whether the epoch just completed is a multiple of ``n`` and not saved yet."""
-        saved = last is not None and last.epoch_completed and last.progress.epoch >= now.progress.epoch
-        return now.epoch_completed and now.progress.epoch % self.n == 0 and not saved
+        if not now.epoch_completed or now.progress.epoch % self.n:
+            return False
+        return last is None or not last.epoch_completed or last.progress.epoch < now.progress.epoch
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,24 @@ def test_once_taken_over_it_can_be_killed_and_resumed_to_the_bit(run_dir: Path, 
 
 
 @pytest.mark.parametrize("run_dir", VERSIONS, indirect=True)
+def test_paddle_reads_the_files_of_each_version_without_us(run_dir: Path) -> None:
+    saved = CheckpointStore(run_dir).latest_verified()
+    assert saved is not None
+    prefix = str(Path(saved.path) / "model")
+    expected = {name: array.tobytes() for name, array in saved.read_model().items()}
+    weights = paddle.load(f"{prefix}.pdparams", return_numpy=True)
+    assert {name: array.tobytes() for name, array in weights.items()} == expected
+    moments = {name: a.tobytes() for name, a in saved.read_optimizer().items() if hasattr(a, "tobytes")}
+    optimizer = paddle.load(f"{prefix}.pdopt", return_numpy=True)
+    assert {name: optimizer[name].tobytes() for name in moments} == moments
+    assert optimizer["LR_Scheduler"] == saved.read_optimizer()["LR_Scheduler"]
+    fresh = model(seed=9)
+    assert bits(fresh) != expected
+    fresh.load(prefix, reset_optimizer=True)
+    assert bits(fresh) == expected
+
+
+@pytest.mark.parametrize("run_dir", VERSIONS, indirect=True)
 def test_a_warm_start_from_it_has_every_tensor_and_says_who_wrote_it(run_dir: Path) -> None:
     saved = CheckpointStore(run_dir).latest_verified()
     assert saved is not None

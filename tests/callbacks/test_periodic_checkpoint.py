@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 from paddle_warm_callbacks import (
     CheckpointStore,
     EveryNEpochs,
+    EveryNSeconds,
     EveryNSteps,
     KeepBest,
     KeepLatest,
@@ -30,6 +32,7 @@ from paddle_warm_callbacks import (
     StagedUnfreeze,
     WarmStartCallback,
 )
+from paddle_warm_callbacks.callbacks import periodic_checkpoint
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError, RunDirectoryBusyError
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -87,6 +90,22 @@ def test_what_is_due_at_an_epochs_last_step_without_an_evaluation_is_saved_once_
             "step-00000003-epoch-0001",
             "step-00000006-epoch-0002",
         ]
+
+
+def test_seconds_of_wall_clock_are_counted_from_the_save_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    class Slow(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            nonlocal now
+            now += 10
+
+    monkeypatch.setattr(periodic_checkpoint, "time", SimpleNamespace(monotonic=lambda: now))
+    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNSeconds(25), keep=KeepLatest(99))
+    fit(model(), callback, Slow(), epochs=3)
+    assert [int(name[5:13]) for name in names(tmp_path)] == [3, 6, 9]
 
 
 def test_retention_keeps_what_it_is_told_and_the_newest(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,14 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from paddle_warm_callbacks.checkpoint.lock import RunLock
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.errors import CheckpointWriteError, RunDirectoryBusyError
+from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, RunDirectoryBusyError
 from paddle_warm_callbacks.plan.retention import KeepLatest
 from tests.checkpoint.samples import contents, step_in
 
@@ -143,36 +144,72 @@ def test_a_store_that_holds_the_lock_commits_from_any_thread(tmp_path: Path) -> 
 
 
 def test_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    store = CheckpointStore(tmp_path / "later a file" / "run")
+    (tmp_path / "later a file").write_text("")
     with pytest.raises(CheckpointWriteError, match="cannot be written to"):
-        CheckpointStore(tmp_path / "file" / "run").lock()
+        store.lock()
 
 
-def test_reading_works_while_a_run_is_busy_committing(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.commit(contents(0))
+@contextmanager
+def _saving_without_a_pause(run_dir: Path, keep: int) -> Iterator[CheckpointStore]:
+    """Commit and delete on another thread meanwhile."""
+    CheckpointStore(run_dir).commit(contents(0))
     stop = threading.Event()
 
     def write() -> None:
-        writer = CheckpointStore(tmp_path)
+        writer = CheckpointStore(run_dir)
         with writer.lock():
             step = 1
             while not stop.is_set():
                 writer.commit(contents(step))
-                writer.retain(KeepLatest(2))
+                writer.retain(KeepLatest(keep))
                 step += 1
 
     thread = threading.Thread(target=write)
     thread.start()
-    seen = []
     try:
+        yield CheckpointStore(run_dir)
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_reading_works_while_a_run_is_busy_committing(tmp_path: Path) -> None:
+    seen = []
+    with _saving_without_a_pause(tmp_path, keep=2) as store:
         deadline = time.monotonic() + 1.5
         while time.monotonic() < deadline:
             latest = store.latest_verified()
             assert latest is not None
             seen.append(latest.progress.global_step)
-    finally:
-        stop.set()
-        thread.join(10)
     assert seen == sorted(seen)
     assert seen[-1] > seen[0]
+
+
+def test_what_is_copied_from_a_busy_run_is_whole_or_refused(tmp_path: Path) -> None:
+    def as_rsync_does(source: str, target: str) -> None:
+        with suppress(FileNotFoundError):  # it vanished: rsync says so, and goes on
+            shutil.copyfile(source, target)
+
+    whole = partial = 0
+    with _saving_without_a_pause(tmp_path / "run", keep=60) as store:
+        deadline, number = time.monotonic() + 1.5, 0
+        while time.monotonic() < deadline:
+            number += 1
+            before = store.list()[-1].progress.global_step
+            copy = tmp_path / f"copy-{number}"
+            with suppress(shutil.Error):  # a directory that vanished
+                shutil.copytree(tmp_path / "run", copy, copy_function=as_rsync_does)
+            for checkpoint in CheckpointStore(copy).list():
+                try:
+                    checkpoint.verify()
+                except CorruptCheckpointError:
+                    partial += 1
+                else:
+                    assert step_in(checkpoint) == int(checkpoint.name[5:13])
+                    whole += 1
+            latest = CheckpointStore(copy).latest_verified()
+            assert latest is not None
+            assert step_in(latest) >= before
+    assert whole > number, "it was saving all the time"
+    assert partial < whole

@@ -89,7 +89,7 @@ def test_the_memory_given_is_what_is_written_without_a_copy() -> None:
 
     class File(io.BytesIO):
         def write(self, data: Any) -> int:
-            seen.append(np.shares_memory(np.frombuffer(data, np.uint8), array) if len(data) > 100 else None)
+            seen.append(np.shares_memory(np.frombuffer(data, np.uint8), array) if len(data) > 1000 else None)
             return super().write(data)
 
     write_pdparams(File(), {"w": array})

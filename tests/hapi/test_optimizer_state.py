@@ -131,9 +131,10 @@ def test_the_native_file_is_what_paddle_would_write() -> None:
     optimizer = paddle.optimizer.Adam(scheduler, parameters=net.parameters())
     step(net, optimizer, 0)
     expected = optimizer.state_dict()
-    native = optimizer_state.native_state(
-        optimizer_state.slots(net, optimizer), optimizer, captured(net, optimizer)
-    )
+    native = {
+        **optimizer_state.native_arrays(optimizer_state.slots(net, optimizer), captured(net, optimizer)),
+        **optimizer_state.native_schedule(optimizer),
+    }
     assert set(native) == set(expected)
     assert native["LR_Scheduler"] == expected["LR_Scheduler"]
     for key in set(native) - {"LR_Scheduler"}:
@@ -161,7 +162,7 @@ def test_master_weights_are_state() -> None:
     half_step(net, optimizer)
     state = captured(net, optimizer)
     assert set(state) == {(name, optimizer_state.MASTER) for name, _ in net.named_parameters()}
-    native = optimizer_state.native_state(optimizer_state.slots(net, optimizer), optimizer, state)
+    native = optimizer_state.native_arrays(optimizer_state.slots(net, optimizer), state)
     masters = optimizer._master_weights
     assert {key: name for key, (name, _) in native["master_weights"].items()} == {
         parameter.name: masters[parameter.name].name for parameter in net.parameters()
