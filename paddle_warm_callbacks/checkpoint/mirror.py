@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from paddle_warm_callbacks.checkpoint import durable, names, pointers
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, FileEntry, Manifest
@@ -213,6 +215,15 @@ def download(url: str, into: Path) -> Checkpoint:
     return Checkpoint(into)
 
 
+def _shown_on(bar: Any) -> Any:
+    """Return what fsspec tells of each piece that it has copied, shown on one bar for several files."""
+    from fsspec.callbacks import Callback  # slow to import, as all of it
+
+    callback: Any = Callback()
+    callback.relative_update = bar.update
+    return callback
+
+
 def download_into(url: str, directory: Path) -> None:
     """Copy a checkpoint's files from ``url`` into a directory that is there and empty; verified and on disk on return.
 
@@ -229,8 +240,14 @@ def download_into(url: str, directory: Path) -> None:
             expected="a directory that mirror= has written", remedy="list_mirrored(url) names those that are there",
         )  # fmt: skip
     manifest = Manifest.from_bytes(data, f"{url}/{MANIFEST}")
-    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        list(pool.map(lambda name: files.get_file(f"{root}/{name}", str(directory / name)), manifest.files))
+    # None shows the bar where someone is looking: on a terminal.
+    bar = tqdm(desc=root.rsplit("/", 1)[-1], total=manifest.size, unit="B", unit_scale=True, disable=None)
+    with bar, ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+
+        def get(name: str) -> None:
+            files.get_file(f"{root}/{name}", str(directory / name), callback=_shown_on(bar))
+
+        list(pool.map(get, manifest.files))
     (directory / MANIFEST).write_bytes(data)
     Checkpoint(directory).verify()
     for name in (*manifest.files, MANIFEST):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
+from tqdm import tqdm
 
 from paddle_warm_callbacks.checkpoint.digests import PIECE_BYTES, new_digest
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, TENSORS, FileEntry, TensorEntry
@@ -56,8 +57,12 @@ class Verdict:
     problems: tuple[Problem, ...]
 
 
-def verify_place(place: Place) -> Verdict:
+def verify_place(place: Place, *, with_bar: bool = False) -> Verdict:
     """Read every byte of a checkpoint and compare it with what was written.
+
+    Args:
+        place: Where it is.
+        with_bar: Whether to show on a terminal how far it is.
 
     Raises:
         SourceError: It could not be reached.
@@ -72,10 +77,15 @@ def verify_place(place: Place) -> Verdict:
         tensors = place.tensors(manifest)
     except CorruptCheckpointError as error:
         problems.append(Problem(TENSORS, f"{error.what} ({error.received})"))
-    for file, entry in manifest.files.items():
-        if file != TENSORS:
-            problem = _verify_file(place, file, entry, _stored_in(file, tensors))
-            problems += [problem] if problem is not None else []
+    # None shows the bar where someone is looking: on a terminal.
+    hidden = None if with_bar else True
+    with tqdm(
+        desc=place.name, total=manifest.size, unit="B", unit_scale=True, leave=False, disable=hidden
+    ) as bar:
+        for file, entry in manifest.files.items():
+            if file != TENSORS:
+                problem = _verify_file(place, file, entry, _stored_in(file, tensors), bar)
+                problems += [problem] if problem is not None else []
     problems += [
         Problem(tensor.stored_in, "not in the manifest, which names tensors of it", (tensor.name,))
         for tensor in tensors
@@ -89,10 +99,12 @@ def _stored_in(file: str, tensors: Sequence[TensorEntry]) -> list[TensorEntry]:
     return list({(t.offset, t.nbytes): t for t in tensors if t.stored_in == file}.values())
 
 
-def _verify_file(place: Place, file: str, entry: FileEntry, tensors: Sequence[TensorEntry]) -> Problem | None:
+def _verify_file(
+    place: Place, file: str, entry: FileEntry, tensors: Sequence[TensorEntry], bar: Any
+) -> Problem | None:
     try:
         with place.open(file) as opened:
-            size, digest, hit = _digests(opened, tensors)
+            size, digest, hit = _digests(_Counted(opened, bar), tensors)
     except CorruptCheckpointError as error:
         return Problem(file, f"{error.what} ({error.received})")
     if size != entry.size:
@@ -102,7 +114,20 @@ def _verify_file(place: Place, file: str, entry: FileEntry, tensors: Sequence[Te
     return Problem(file, "the file is whole, but its tensors are not those listed", hit) if hit else None
 
 
-def _digests(opened: BinaryIO, tensors: Sequence[TensorEntry]) -> tuple[int, str, tuple[str, ...]]:
+class _Counted:
+    """A file whose reading a bar shows."""
+
+    def __init__(self, opened: BinaryIO, bar: Any) -> None:
+        self._opened, self._bar = opened, bar
+
+    def read(self, length: int) -> bytes:
+        """Read up to ``length`` bytes."""
+        data = self._opened.read(length)
+        self._bar.update(len(data))
+        return data
+
+
+def _digests(opened: _Counted, tensors: Sequence[TensorEntry]) -> tuple[int, str, tuple[str, ...]]:
     """Read a file once; return its size, its digest, and the names of tensors that are not what was written."""
     whole = new_digest()
     size = 0
@@ -119,7 +144,7 @@ def _digests(opened: BinaryIO, tensors: Sequence[TensorEntry]) -> tuple[int, str
     return size, whole.hexdigest(), tuple(hit)
 
 
-def _pass_by(opened: BinaryIO, length: int, *digests: xxhash.xxh3_128) -> int:
+def _pass_by(opened: _Counted, length: int, *digests: xxhash.xxh3_128) -> int:
     """Read up to ``length`` bytes into each of ``digests``; return how many there were."""
     done = 0
     while done < length:

@@ -25,7 +25,7 @@ def verify(context: click.Context, checkpoint: str, as_json: bool) -> None:
     Exit code 1: something is damaged, and the output says which file.
     """
     places, _ = find(checkpoint)
-    verdicts = [verify_place(place) for place in places]
+    verdicts = [verify_place(place, with_bar=True) for place in places]
     damaged = [verdict for verdict in verdicts if verdict.problems]
     if as_json:
         print_json([_json(verdict) for verdict in verdicts])

@@ -182,11 +182,11 @@ def test_a_download_that_breaks_off_is_repeated_and_then_an_error_but_never_an_o
     files, failures = fsspec.filesystem("memory"), [0]
     get_file = files.get_file
 
-    def failing(*given: Any) -> Any:
+    def failing(*given: Any, **options: Any) -> Any:
         if failures[0]:
             failures[0] -= 1
             raise RuntimeError("cut")
-        return get_file(*given)
+        return get_file(*given, **options)
 
     monkeypatch.setattr(files, "get_file", failing)
     failures[0] = 100

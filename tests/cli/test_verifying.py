@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,3 +118,46 @@ def test_a_file_that_is_no_checkpoint_is_sent_to_the_doctor(tmp_path: Path) -> N
 def test_a_run_without_a_checkpoint_has_no_damage(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     assert typed("verify", tmp_path).stdout == "no checkpoint yet\n"
+
+
+def _on_a_terminal(*arguments: str, cwd: Path) -> str:
+    """Return what a command's progress is, where its standard error is a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "paddle_warm_callbacks", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "ignore"}
+    environment["PADDLE_WARM_CALLBACKS_CACHE"] = str(cwd / "cache")
+    with subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # the other end is closed
+                break
+            seen += piece
+            if not piece:
+                break
+        process.wait(60)
+    os.close(ours)
+    assert process.returncode == 0, seen
+    return seen.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "command", ["verify {run}", "verify file://{run}", "average file://{run} file://{run} -o x.pdparams"]
+)
+def test_long_work_shows_how_far_it_is_on_a_terminal_and_nothing_elsewhere(
+    tmp_path: Path, command: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    arguments = command.format(run=run).split()
+    said = _on_a_terminal(*arguments, cwd=tmp_path)
+    assert "step-00000005" in said
+    assert "%|" in said
+    assert (
+        typed(*[*arguments[:-1], str(tmp_path / "y.pdparams")] if "-o" in arguments else arguments).stderr
+        == ""
+    )
