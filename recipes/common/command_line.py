@@ -10,6 +10,7 @@ from typing import Any, Callable, TypeVar
 
 from paddle_warm_callbacks.errors import WarmCallbacksError
 from recipes.common.config import load_config
+from recipes.common.runs import Stopped
 
 Schema = TypeVar("Schema")
 
@@ -30,5 +31,5 @@ def run(schema: type[Schema], file: Path, recipe: Callable[[Schema], Any]) -> No
         recipe(load_config(schema, file, sys.argv[1:]))
     except WarmCallbacksError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         sys.exit("\ninterrupted: the same command goes on from the last checkpoint")

@@ -37,6 +37,10 @@ class Start:
     convert: str | None = None
 
 
+class Stopped(Exception):
+    """A signal has ended a run before its last epoch; what there is, is saved."""
+
+
 class Runs:
     """Fit the runs of a recipe, and say what came of them.
 
@@ -78,9 +82,15 @@ class Runs:
             batch_size: Of data that is no loader.
             save: When to save.
             best: The metric whose best checkpoint is kept beside the newest.
+
+        Raises:
+            Stopped: A signal came, SIGTERM for one: the machine is to be given back, and what follows must not begin.
         """
         run_dir = self.output / run
         metadata = {"labels": list(labels), "data": str(trained_on), "config": asdict(self._config)}
+        checkpoints = PeriodicCheckpoint(
+            run_dir, save=save, keep=KeepLatest(1) | KeepBest(best), metadata=metadata
+        )
         model.fit(
             *data,
             epochs=epochs,
@@ -95,12 +105,12 @@ class Runs:
                     convert=start.convert,
                 ),
                 *callbacks,
-                PeriodicCheckpoint(
-                    run_dir, save=save, keep=KeepLatest(1) | KeepBest(best), metadata=metadata
-                ),
+                checkpoints,
                 WarmVisualDL(self._logs(run), log_freq=5),
             ],
         )
+        if checkpoints.preempted_by is not None:
+            raise Stopped(checkpoints.preempted_by)
         return run_dir
 
     def newest(self, run: str) -> Checkpoint:
