@@ -70,8 +70,9 @@ class PeriodicCheckpoint(FitCallback):
         on_error: ``"raise"`` ends training at the save after a failed one; ``"warn"`` logs it and goes on.
         layout: ``"native"``: ``model.pdparams`` and ``model.pdopt`` of its own in each checkpoint, which Paddle reads
             without this package. ``"shards"``: tensors that are as they were in the checkpoint before are not written
-            again but shared with it on disk, as while a backbone is frozen; each directory still holds all it needs,
-            and ``paddle-warm export`` makes a ``.pdparams`` of it. On several ranks, all that can write to rank 0's
+            again but shared with it on disk, as while a backbone is frozen, nor sent again to a mirror, to which
+            ``"native"`` sends whole files; each directory still holds all it needs, and ``paddle-warm export`` makes a
+            ``.pdparams`` of it. On several ranks, all that can write to rank 0's
             ``run_dir`` write their shares of each checkpoint side by side; in ``"native"``, rank 0 writes alone.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Callable
@@ -28,6 +29,8 @@ _EXTRAS = {
     "gcs": "gs", "gs": "gs", "hdfs": "hdfs", "hf": "hf", "http": "http", "https": "http", "oss": "oss", "s3": "s3",
     "s3a": "s3",
 }  # fmt: skip
+# What fsspec's file system imports no sooner than a place is opened.
+_IMPORTED_LATE = {"hdfs": "pyarrow"}
 
 
 def is_url(text: str) -> bool:
@@ -98,8 +101,11 @@ def require_scheme(url: str) -> None:
         return
     import fsspec
 
+    scheme = url.partition("://")[0]
     try:
-        fsspec.get_filesystem_class(url.partition("://")[0])
+        fsspec.get_filesystem_class(scheme)
+        if scheme in _IMPORTED_LATE:
+            importlib.import_module(_IMPORTED_LATE[scheme])
     except (ImportError, ValueError) as error:
         raise _cannot_be_opened(url, error) from error
 

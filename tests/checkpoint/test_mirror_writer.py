@@ -277,17 +277,31 @@ def test_a_wrong_argument_is_an_error_at_once(arguments: dict[str, Any]) -> None
         Mirror(**arguments)
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("oss", "oss"), ("gs", "gs"), ("hdfs", "hdfs")])
+@pytest.mark.parametrize(
+    ("scheme", "extra", "package"),
+    [
+        ("s3", "s3", "s3fs"),
+        ("oss", "oss", "ossfs"),
+        ("gs", "gs", "gcsfs"),
+        ("gcs", "gs", "gcsfs"),
+        ("hdfs", "hdfs", "pyarrow"),
+        ("hf", "hf", "huggingface_hub"),
+        ("https", "http", "aiohttp"),
+    ],
+)
 def test_a_missing_package_says_which_extra_has_it_before_anything_is_trained(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
+    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str, package: str
 ) -> None:
-    def missing(protocol: str) -> Any:
-        raise ImportError(f"install the package for {protocol}")
-
-    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    # As if nothing had been imported; and importing the package fails, installed or not.
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, scheme, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SourceError) as caught:
         Mirror(f"{scheme}://models/x")
     assert f"paddle-warm-callbacks[{extra}]" in caught.value.remedy
+    assert caught.value.received
 
 
 def test_every_extra_that_an_error_names_exists() -> None:
