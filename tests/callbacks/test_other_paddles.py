@@ -9,11 +9,25 @@ from typing import Any
 import paddle
 import pytest
 
-from paddle_warm_callbacks import CheckpointStore, EveryNSteps, PeriodicCheckpoint, WarmStartCallback
+from paddle_warm_callbacks import (
+    Checkpoint,
+    CheckpointStore,
+    EveryNSteps,
+    PeriodicCheckpoint,
+    WarmStartCallback,
+)
+from paddle_warm_callbacks.checkpoint.manifest import SHARDS_VERSION, VERSION
 from tests.callbacks.other_paddles import write
 from tests.callbacks.runs import STEPS, Interrupted, Losses, bits, fit, model
 
 VERSIONS = ("2.6.2", "3.0.0", "3.3.1")
+OF_BOTH_LAYOUTS = (*VERSIONS, *(f"{version}-shards" for version in VERSIONS))
+
+
+def test_there_is_a_checkpoint_of_every_version_of_the_format() -> None:
+    found = Path(write.__file__).parent.glob("*/checkpoints/*")
+    versions = {Checkpoint(path).manifest.version for path in found}
+    assert versions == set(range(1, max(VERSION, SHARDS_VERSION) + 1))
 
 
 @pytest.fixture
@@ -30,7 +44,7 @@ def callbacks(directory: Path) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("run_dir", VERSIONS, indirect=True)
+@pytest.mark.parametrize("run_dir", OF_BOTH_LAYOUTS, indirect=True)
 def test_it_goes_on_at_the_next_step_and_the_report_names_both_versions(run_dir: Path) -> None:
     saved = CheckpointStore(run_dir).latest_verified()
     assert saved is not None
@@ -44,7 +58,7 @@ def test_it_goes_on_at_the_next_step_and_the_report_names_both_versions(run_dir:
     assert (said in start.report.to_text()) == (version != paddle.__version__)
 
 
-@pytest.mark.parametrize("run_dir", VERSIONS, indirect=True)
+@pytest.mark.parametrize("run_dir", OF_BOTH_LAYOUTS, indirect=True)
 def test_once_taken_over_it_can_be_killed_and_resumed_to_the_bit(run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "cut")
     straight, resumed = model(seed=9), model(seed=8)
@@ -73,7 +87,7 @@ def test_paddle_reads_the_files_of_each_version_without_us(run_dir: Path) -> Non
     assert bits(fresh) == expected
 
 
-@pytest.mark.parametrize("run_dir", VERSIONS, indirect=True)
+@pytest.mark.parametrize("run_dir", OF_BOTH_LAYOUTS, indirect=True)
 def test_a_warm_start_from_it_has_every_tensor_and_says_who_wrote_it(run_dir: Path) -> None:
     saved = CheckpointStore(run_dir).latest_verified()
     assert saved is not None

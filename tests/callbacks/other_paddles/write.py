@@ -1,11 +1,12 @@
-"""Write the run directory of this folder that the installed Paddle is named after.
+"""Write the run directory of this folder that the installed Paddle and the layout are named after.
 
-PYTHONPATH=. python tests/callbacks/other_paddles/write.py
+PYTHONPATH=. python tests/callbacks/other_paddles/write.py [shards]
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import paddle
@@ -14,12 +15,17 @@ from paddle_warm_callbacks import EveryNSteps, KeepLatest, PeriodicCheckpoint
 from tests.callbacks.runs import Interrupted, Losses, fit, model
 
 
-def main() -> None:
+def main(layout: str) -> None:
     """Train to the middle of an epoch, and leave one checkpoint."""
-    run_dir = Path(__file__).with_name(f"paddle-{paddle.__version__}")
+    suffix = "" if layout == "native" else f"-{layout}"
+    run_dir = Path(__file__).with_name(f"paddle-{paddle.__version__}{suffix}")
     shutil.rmtree(run_dir, ignore_errors=True)
     saver = PeriodicCheckpoint(
-        run_dir, save=EveryNSteps(2), keep=KeepLatest(1), metadata={"labels": ["a", "b", "c"]}
+        run_dir,
+        save=EveryNSteps(2),
+        keep=KeepLatest(1),
+        metadata={"labels": ["a", "b", "c"]},
+        layout=layout,
     )
     try:
         fit(model(), saver, Losses(fail_after=(1, 0)), epochs=3)
@@ -28,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1] if sys.argv[1:] else "native")
