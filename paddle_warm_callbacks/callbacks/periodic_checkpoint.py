@@ -6,26 +6,30 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
-from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.in_flight import SaveEvent
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
-from paddle_warm_callbacks.checkpoint.mirroring import MirrorEvent
-from paddle_warm_callbacks.checkpoint.names import position_of
 from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
-from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
+from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import optimizer_state, proof, rank_state, same_weights, training_state
+from paddle_warm_callbacks.hapi import (
+    optimizer_state,
+    proof,
+    rank_state,
+    run_directory,
+    same_weights,
+    training_state,
+)
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
 from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
 from paddle_warm_callbacks.hapi.save_contents import contents_of
+from paddle_warm_callbacks.hapi.save_costs import SaveCosts
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
 from paddle_warm_callbacks.hapi.shares import Shares, agreeing
 from paddle_warm_callbacks.hapi.staging import Copying
@@ -171,7 +175,8 @@ class PeriodicCheckpoint(FitCallback):
         self._waiting_for_window = self.waited = 0
         self._owed = False
         self._at_rest: dict[str, Any] | None = None
-        self._shown: dict[str, int] = {}
+        self._costs = SaveCosts(loop.board)
+        self.events = self._costs.events
         self.preempted_by = None
         self._provenance = training_state.provenance()
         _ = loop.position
@@ -353,7 +358,7 @@ class PeriodicCheckpoint(FitCallback):
                 loop, tensors, state, epoch_completed=epoch_completed, metrics=metrics, metadata=metadata
             )
             submit = partial(self._writer.submit, contents)
-        self._seconds_copying, self._copying = time.monotonic() - began, copying
+        self._costs.handed_over(time.monotonic() - began, copying)
         self._guarded(lambda: self._submit(submit, copying))
 
     def _may_glance(self, loop: FitLoop, *, behind: bool) -> bool:
@@ -394,40 +399,6 @@ class PeriodicCheckpoint(FitCallback):
         self._last = self._last_but_one
         return True
 
-    def _committed(self, loop: FitLoop, event: SaveEvent) -> None:
-        """Note a commit, with all that training waited for it; on the writer's thread, one commit at a time."""
-        held = 0.0 if self._copying is None else self._copying.seconds_held
-        event = replace(event, seconds_blocked=event.seconds_blocked + self._seconds_copying + held)
-        self.events.append(event)
-        self._show(
-            loop,
-            event.name,
-            seconds_blocked=event.seconds_blocked,
-            seconds_to_durable=event.seconds_to_durable,
-            bytes=event.bytes_written,
-        )
-        lag = None if self._writer is None else self._writer.mirror_lag()
-        if lag is not None:
-            self._show(loop, event.name, mirror_lag=lag)
-
-    def _mirrored(self, loop: FitLoop, event: MirrorEvent) -> None:
-        self._show(
-            loop,
-            event.name,
-            seconds_to_mirror=event.seconds,
-            bytes_to_mirror=event.bytes_sent,
-            passed_over_by_mirror=event.passed_over,
-        )
-
-    def _show(self, loop: FitLoop, name: str, **values: float) -> None:
-        """Put values on the board, one for each step: not again where a checkpoint takes another's place."""
-        position = position_of(name)
-        assert position is not None
-        step = position.global_step
-        new = {tag: value for tag, value in values.items() if self._shown.get(tag) != step}
-        self._shown.update(dict.fromkeys(new, step))
-        loop.board.points += [(f"checkpoint/{tag}", step, value) for tag, value in new.items()]
-
     def _save_while_waiting(self) -> None:
         """Save at once if a signal comes while training waits for data; called in the thread that reads signals."""
         loop = self.loop
@@ -465,7 +436,7 @@ class PeriodicCheckpoint(FitCallback):
     def _open_for_writing(self, loop: FitLoop) -> None:
         """Begin on rank 0, and find out which ranks write."""
         rank = loop.ranks.rank
-        to_mirror = self._begin(loop) if rank == 0 else None
+        to_mirror = run_directory.begin(self._store, loop.resumed_from, self._mirror) if rank == 0 else None
         if loop.ranks.many and self._layout == "shards":
             self._shares = Shares.of(loop.ranks, self._store.run_dir)
         agree = None if self._shares is None else agreeing(loop.ranks)
@@ -474,36 +445,19 @@ class PeriodicCheckpoint(FitCallback):
                 self._store,
                 keep=self._keep,
                 mirror=self._mirror,
-                on_commit=lambda event: self._committed(loop, event),
-                on_mirrored=lambda event: self._mirrored(loop, event),
+                on_commit=self._committed,
+                on_mirrored=self._costs.mirrored,
                 agree=agree,
             )
             if to_mirror is not None:
                 self._writer.copy(to_mirror)
         elif agree is not None:
-            self._writer = ShareWriter(
-                self._store.run_dir, rank, agree, lambda event: self._committed(loop, event)
-            )
+            self._writer = ShareWriter(self._store.run_dir, rank, agree, self._committed)
         if self._writer is not None:
             self._copies.open(loop.optimizer)
 
-    def _begin(self, loop: FitLoop) -> Checkpoint | None:
-        """Order what comes behind what is there; return what was resumed, if the mirror lacks it."""
-        resumed = loop.resumed_from
-        ours = resumed is not None and self._store.holds(resumed)
-        there = 0 if ours else len(self._store.list())
-        if there:
-            logger.warning(
-                "PeriodicCheckpoint: %s holds %d checkpoints already, and this training does not go on from them: its "
-                'own join them and count as newer. To go on, WarmStartCallback(run_dir=, resume_from="latest"); to '
-                "begin anew, give another run_dir",
-                self._store.run_dir,
-                there,
-            )
-        mirrored = () if self._mirror is None else mirror.names_there(self._mirror.url)
-        self._store.begin(resumed.name if resumed is not None and ours else None, elsewhere=mirrored)
-        # else the run was interrupted before it had been copied
-        return resumed if resumed is not None and ours and resumed.name not in mirrored else None
+    def _committed(self, event: SaveEvent) -> None:
+        self._costs.committed(event, None if self._writer is None else self._writer.mirror_lag())
 
     def _wait_for_writer(self) -> None:
         if self._writer is not None:
