@@ -12,7 +12,7 @@ from typing import Any
 import paddle
 
 from paddle_warm_callbacks.errors import InvalidArgumentError, WarmCallbacksError
-from recipes.detection.two_stage import as_lists, is_two_stage, let_numbers_be_joined
+from recipes.detection.two_stage import as_lists, is_two_stage, let_numbers_be_joined, require_boxes_only
 
 OWN = Path(__file__).with_name("detectors")
 # What networks of the suite read of a batch; the rest of it is for the readers themselves.
@@ -90,6 +90,9 @@ class Detector(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
     Args:
         network: Built by ppdet.
 
+    Raises:
+        InvalidArgumentError: It predicts masks too.
+
     Attributes:
         epoch: The epoch that training is in, from 0; some detectors assign boxes in another way in the first ones.
         inputs: Names of what ``forward`` takes, by whether it is training; set by :meth:`takes`.
@@ -97,6 +100,7 @@ class Detector(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
 
     def __init__(self, network: Any) -> None:
         super().__init__()
+        require_boxes_only(network)
         for name, part in network.named_children():
             self.add_sublayer(name, part)
         assert not network.parameters(include_sublayers=False), "ppdet keeps parameters in parts"

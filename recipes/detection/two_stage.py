@@ -7,6 +7,8 @@ from typing import Any
 
 import paddle
 
+from paddle_warm_callbacks.errors import InvalidArgumentError
+
 # Modules of ppdet that join counts of boxes, each of which was a tensor of one element when they were written.
 _JOINING = (
     "architectures.cascade_rcnn",
@@ -21,6 +23,18 @@ _JOINING = (
 def is_two_stage(network: Any) -> bool:
     """Return whether a network of ppdet proposes regions first."""
     return hasattr(network, "rpn_head")
+
+
+def require_boxes_only(network: Any) -> None:
+    """Raise InvalidArgumentError if a network of ppdet predicts masks too: their outlines are not in a batch here."""
+    if getattr(network, "mask_head", None) is not None:
+        raise InvalidArgumentError(
+            "a detector that predicts masks",
+            where="model.detector",
+            received=f"{type(network).__name__} with a {type(network.mask_head).__name__}",
+            expected="one that predicts boxes, such as FasterRCNN or CascadeRCNN",
+            remedy="leave mask_head out of its configuration",
+        )
 
 
 def as_lists(batch: dict[str, Any]) -> dict[str, Any]:
