@@ -49,10 +49,10 @@ def write_plates(
 def plate(classes: Sequence[str], draw: np.random.Generator) -> tuple[Array, list[tuple[str, list[float]]]]:
     """Return one picture and its defects: class and ``[x, y, width, height]`` in pixels."""
     picture = _metal(draw)
-    for _ in range(int(draw.integers(0, 3))):
+    for _ in range(int(draw.integers(0, 2))):
         picture = _rivet(picture, draw)
     defects: list[tuple[str, list[float]]] = []
-    for _ in range(int(draw.integers(1, 4))):
+    for _ in range(int(draw.integers(2, 5))):
         name = classes[int(draw.integers(len(classes)))]
         changed, opacity = _DEFECTS[name](picture, draw)
         box = _box(opacity)
@@ -109,7 +109,7 @@ def _metal(draw: np.random.Generator) -> Array:
     if kind == 2:
         base = base + 0.05 * _smooth(draw, 40) + 0.03 * _smooth(draw, 80)
     else:
-        lines = draw.normal(0, 0.035, SIZE).astype("float32")
+        lines = draw.normal(0, 0.025, SIZE).astype("float32")
         lines = (lines + np.roll(lines, 1)) / 2 + 0.02 * _smooth(draw, 60)
         base = base + (lines if kind == 0 else lines.T)
     tint = 1 + draw.uniform(-0.04, 0.04, 3)

@@ -41,7 +41,7 @@ STRATEGIES = {
     "all": [Stage(0, ".*")],
 }
 TARGET = 0.3
-PLATES = {"old_train": 240, "old_val": 40, "new_train": 120, "new_val": 60}
+PLATES = {"old_train": 240, "old_val": 40, "new_train": 160, "new_val": 60}
 
 
 @dataclass
@@ -67,12 +67,12 @@ class ModelConfig:
 class TrainConfig:
     """Training."""
 
-    epochs: int = 4
-    old_epochs: int = 10
-    batch_size: int = 4
+    epochs: int = 8
+    old_epochs: int = 20
+    batch_size: int = 8
     seed: int = 0
     old_seed: int = 0
-    lr: float = 0.002
+    lr: float = 0.003
     warm_factor: float = 0.5
     unfreeze: str = "staged"
     ema: bool = True
