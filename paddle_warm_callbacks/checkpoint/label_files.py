@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.checkpoint import nearby
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 from paddle_warm_callbacks.plan.labels import labels_from_coco, labels_from_dictionary, labels_from_lines
 
@@ -37,7 +38,7 @@ def read_labels(
             where=where,
             received=f"{file}: {getattr(error, 'strerror', None) or error}",
             expected="a text file in UTF-8",
-            remedy=f"relative paths begin at {Path.cwd()}",
+            remedy=nearby.meant(path),
         ) from error
     try:
         if kind == "dictionary":

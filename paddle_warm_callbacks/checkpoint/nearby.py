@@ -40,7 +40,12 @@ def advice(path: Path) -> str:
             f"a run has {CHECKPOINTS}/ in its directory from its first save on: is another one the run_dir of "
             "PeriodicCheckpoint?"
         )
-    near = _near(path)
+    return meant(path)
+
+
+def meant(path: Path) -> str:
+    """Return, of a path to any file, which one was probably meant, as a remedy."""
+    near = None if path.exists() else _near(path)
     return (
         f"did you mean {near}?"
         if near is not None

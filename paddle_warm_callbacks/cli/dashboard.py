@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from paddle_warm_callbacks.checkpoint import nearby
 from paddle_warm_callbacks.cli.output import say
 from paddle_warm_callbacks.errors import SourceError, WarmCallbacksError
 
@@ -67,6 +68,8 @@ def log_dir(directory: Path) -> Path:
             if directory.exists()
             else "nothing",
             expected=f"a file with {_RECORDS!r} in its name, there or below",
-            remedy='log with WarmVisualDL("runs/name/vdl") among the callbacks of fit',
+            remedy='log with WarmVisualDL("runs/name/vdl") among the callbacks of fit'
+            if directory.exists()
+            else nearby.meant(directory),
         )
     return Path(os.path.commonpath(found))

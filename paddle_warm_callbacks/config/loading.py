@@ -18,6 +18,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from paddle_warm_callbacks.checkpoint import nearby
 from paddle_warm_callbacks.config.bounds import form_text, require_within
 from paddle_warm_callbacks.config.keys import require_known, require_override
 from paddle_warm_callbacks.config.origin import Origin, lines_of
@@ -124,7 +125,7 @@ def _read_file(path: Path) -> tuple[DictConfig, Path, Origin]:
             where=str(path),
             received=getattr(error, "strerror", None) or str(error),
             expected="a YAML file in UTF-8",
-            remedy=f"relative paths begin at {Path.cwd()}",
+            remedy=nearby.meant(path),
         ) from error
     try:
         root = yaml.compose(text, yaml.SafeLoader)

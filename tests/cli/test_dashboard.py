@@ -82,6 +82,7 @@ def test_without_logs_it_says_so(tmp_path: Path, program: Path) -> None:
         said = typed("dashboard", tmp_path / given, exit_code=2).stderr
         assert "there are no logs of VisualDL" in said
         assert seen in said
+    assert f"did you mean {tmp_path}/run?" in typed("dashboard", tmp_path / "rnu", exit_code=2).stderr
     assert not program.exists()
 
 

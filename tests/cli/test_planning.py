@@ -167,6 +167,7 @@ def test_an_unset_number_of_epochs_is_said() -> None:
     ("arguments", "says"),
     [
         (["gone.yaml"], "the configuration cannot be read"),
+        (["confg.yaml"], "did you mean config.yaml?"),
         (["config.yaml", "lr.factr=1", *NETWORK], "did you mean lr.factor=…?"),
         (["config.yaml"], "from_config(…, network=…)"),
         (

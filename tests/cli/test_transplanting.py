@@ -135,6 +135,7 @@ PLAIN = ("net.pdparams", "out.pdparams", "--head", "fc")
         (["net.pdparams", "out.pdparams", "--head", "cf", *LABELS], "did you mean HeadTransplant('fc', …)"),
         ([*PLAIN, "--new-labels", "new.txt"], "expected: a file with the labels the source"),
         ([*PLAIN, "--old-labels", "gone.txt", "--new-labels", "new.txt"], "gone.txt: No such file"),
+        ([*PLAIN, "--old-labels", "oldd.txt", "--new-labels", "new.txt"], "did you mean old.txt?"),
         (["net.pdparams", "out.pdparams", "--head", "body", *LABELS], "3 old_labels do not fit the source's"),
         ([*PLAIN, *LABELS, "--rename-label", "a"], "expected: OLD=NEW"),
         ([*PLAIN, *LABELS, "--layout", "liner"], "Invalid value for '--layout'"),
