@@ -68,7 +68,7 @@ class Checkout:
                 where=f"model.config={file}",
                 received=f"PostProcess {decoding}, Head {head.get('name')}",
                 expected="PostProcess CTCLabelDecode and Head CTCHead or MultiHead",
-                remedy="for a distillation file take the student's own: ch_PP-OCRv3_rec.yml",
+                remedy="for a distillation file take the student's own, without _distillation in its name",
             )
         classes = len(characters) + 1
         if head["name"] == "MultiHead":
