@@ -54,16 +54,11 @@ class Trained:
         }
 
     def trained_in_loss(self) -> dict[str, Any]:
-        """Return the parameters that an optimizer moves and that are the loss's alone, by name.
+        """Return the loss's parameters that an optimizer moves, by name.
 
-        They are outside DataParallel, which is around the network: on several ranks nobody averages their gradients.
+        They are outside of DataParallel, which is around the network: on several ranks nobody averages their gradients.
         """
-        networks = {id(parameter) for parameter in self._network.parameters()}
-        return {
-            _LOSS + name: parameter
-            for name, parameter in self._loss.named_parameters()
-            if not parameter.stop_gradient and id(parameter) not in networks
-        }
+        return {_LOSS + name: p for name, p in self._loss.named_parameters() if not p.stop_gradient}
 
     def same_on_all_ranks(self) -> dict[str, Any]:
         """Return, by name, the parameters that must be the same on all ranks: each moves by an averaged gradient."""

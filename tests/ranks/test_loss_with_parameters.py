@@ -21,18 +21,18 @@ def test_of_its_own_it_is_warned_of_and_named_when_ranks_differ(tmp_path: Path) 
         problem = run.told(rank)["problem"]
         assert problem.startswith("RankError: the parameters are not the same on all ranks")
         assert "loss@scale, at the save of step 3" in problem
-        assert "network.criterion = loss" in problem
+        assert "Make them parameters of the network, and use them in its forward" in problem
     assert run.checkpoints() == []
 
 
-def test_as_a_part_of_the_network_it_is_trained_alike_and_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_as_parameters_of_the_network_they_are_trained_alike_and_resume_to_the_bit(tmp_path: Path) -> None:
     arguments = ("--loss", "in the network", "--augmented")
     control = launch(tmp_path / "control", *arguments)
     assert control.status == 0, control.output()
     assert "the loss has parameters" not in control.output()
     assert control.digests(0) == control.digests(1)
-    scales = [epoch["criterion.scale"] for epoch in control.digests(0)]
-    assert len(set(scales)) == len(scales), "it is trained"
+    scales = [epoch["scale"] for epoch in control.digests(0)]
+    assert len(set(scales)) == len(scales), "it moves"
     killed = launch(tmp_path / "run", *arguments, "--layout", "shards", "--do", "kill@1@10", name="killed")
     rerun = launch(tmp_path / "run", *arguments, "--layout", "shards")
     assert rerun.status == 0, rerun.output()

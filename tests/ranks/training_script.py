@@ -55,6 +55,7 @@ class Network(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
         self.dropout = nn.Dropout(0.3)
         self.head = nn.Linear(16, CLASSES)
         self._uses_branch = branch
+        self.scale: Any = None
 
     def forward(self, features: Any) -> Any:
         if self.training:
@@ -64,7 +65,8 @@ class Network(nn.Layer):  # type: ignore[misc]  # Paddle is untyped
         hidden = nn.functional.relu(self.norm(self.backbone(features)))
         if self._uses_branch:
             hidden = hidden + self.branch(hidden)
-        return self.head(self.dropout(hidden))
+        scores = self.head(self.dropout(hidden))
+        return scores if self.scale is None else scores * self.scale
 
 
 class SlowSamples(Samples):
@@ -199,7 +201,9 @@ def main(arguments: list[str]) -> None:
         "--slow-copies", action="store_true", help="copies behind training outlast the next backward pass"
     )
     parser.add_argument("--no-hold", action="store_true", help="do not hold the optimizer back meanwhile")
-    parser.add_argument("--loss", default="", help="one with a parameter: 'of its own', or 'in the network'")
+    parser.add_argument(
+        "--loss", default="", help="a scale that is learnt: 'of its own', or 'in the network'"
+    )
     parser.add_argument("--layout", default="native")
     parser.add_argument("--stages", default="", help="patterns of stages by epoch, with ; between them")
     parser.add_argument(
@@ -229,9 +233,9 @@ def main(arguments: list[str]) -> None:
     np.random.seed(2 + RANK)
     paddle.seed(3 + RANK)
     network = Network(not chosen.unused, out / f"{chosen.name}.{RANK}.samples")
-    loss = Scaled() if chosen.loss else nn.CrossEntropyLoss()
+    loss = Scaled() if chosen.loss == "of its own" else nn.CrossEntropyLoss()
     if chosen.loss == "in the network":
-        network.criterion = loss
+        network.scale = network.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
     if chosen.frozen_first:
         for name, parameter in network.named_parameters():
             parameter.stop_gradient = not name.startswith("head")
@@ -245,7 +249,7 @@ def main(arguments: list[str]) -> None:
         schedule,
         parameters=[
             *network.parameters(),
-            *(loss.parameters() if chosen.loss == "of its own" else ()),
+            *loss.parameters(),
         ],
         weight_decay=0.01,
     )
