@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import WarmCallbacksError
@@ -30,9 +31,10 @@ class ProofResult:
     """What became of the comparison.
 
     Attributes:
-        identical: Whether losses, parameters, optimizer and state of the killed run equal the uninterrupted one's.
-        steps: Steps of the uninterrupted run.
-        killed_at: Steps, by their number in the run, at which the run was killed.
+        identical: Whether losses, metrics, parameters, optimizer and state of the killed run equal the uninterrupted
+            one's.
+        steps: Steps of the uninterrupted run, of all its fits.
+        killed_at: How many of them were done each time the run was killed.
         first_difference: What differed first, in words; empty if nothing did.
         likely_cause: What usually causes that; empty if nothing differed.
     """
@@ -47,7 +49,9 @@ class ProofResult:
         """Return the result in a few lines."""
         kills = f"{self.steps} steps; killed with SIGKILL after step {', '.join(map(str, self.killed_at))}, and resumed"
         if self.identical:
-            return f"identical to the bit: losses, parameters, optimizer, state\n{kills}"
+            return (
+                f"identical to the bit: losses, metrics, evaluations, parameters, optimizer, state\n{kills}"
+            )
         return f"NOT identical: {self.first_difference}\n{kills}\nusual cause: {self.likely_cause}"
 
 
@@ -90,8 +94,8 @@ def prove(
         root = Path(directory or scratch)
         control, again, killed = (root / name for name in ("uninterrupted", "uninterrupted-again", "killed"))
         _run(script, control, timeout)
-        losses = _losses(control)
-        if not losses:
+        steps = len(_steps(control))
+        if not steps:
             raise ScriptFailedError(
                 "the script trained no step that PeriodicCheckpoint saw",
                 where=" ".join(script),
@@ -103,15 +107,15 @@ def prove(
         if difference:
             return ProofResult(
                 False,
-                len(losses),
+                steps,
                 (),
                 f"two uninterrupted runs, {difference}",
                 "the script differs from itself: an operator or a data source that is not deterministic, such as a "
                 "dataset that draws paddle.rand beside dropout, a seed taken from the time, or a race between threads",
             )
-        killed_at = _run_killed(script, killed, kills, random.Random(seed), len(losses), timeout)
+        killed_at = _run_killed(script, killed, kills, random.Random(seed), steps, timeout)
         difference = _difference(control, killed)
-        return ProofResult(not difference, len(losses), killed_at, difference, _cause(difference))
+        return ProofResult(not difference, steps, killed_at, difference, _cause(difference))
 
 
 def _run_killed(
@@ -121,10 +125,10 @@ def _run_killed(
     killed_at: list[int] = []
     while len(killed_at) < kills:
         # At least one step further than last time, and never so far that the script ends by itself.
-        done = max(_losses(directory), default=0)
+        done = len(_steps(directory))
         if _run(script, directory, timeout, kill_at=chance.randint(1, max(1, (steps - done) // 2))):
             break
-        killed_at.append(max(_losses(directory)))
+        killed_at.append(len(_steps(directory)))
     else:
         _run(script, directory, timeout)
     return tuple(killed_at)
@@ -154,21 +158,41 @@ def _run(script: Sequence[str], directory: Path, timeout: float, kill_at: int | 
     return True
 
 
-def _losses(directory: Path) -> dict[int, list[str]]:
-    """Return step to losses, in bits; of a step done twice, the later one."""
+class _Moment(NamedTuple):
+    """What was logged: in which fit of the script, a ``"step"`` or an ``"evaluation"``, and of which step or epoch."""
+
+    fit: int
+    kind: str
+    number: int
+
+    def to_text(self, several: bool) -> str:
+        what = f"step {self.number}" if self.kind == "step" else f"the evaluation after epoch {self.number}"
+        return f"{what} of fit {self.fit}" if several else what
+
+
+def _logged(directory: Path) -> dict[_Moment, dict[str, list[str]]]:
+    """Return what each step and evaluation logged, name to values in bits; of one done twice, what it did later."""
     trace = proof.trace_file(str(directory))
     if not trace.exists():
         return {}
     lines = (json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines())
-    return {int(line["step"]): line["loss"] for line in lines}
+    return {_Moment(line["fit"], line["kind"], line["number"]): line["values"] for line in lines}
+
+
+def _steps(directory: Path) -> list[_Moment]:
+    return [moment for moment in _logged(directory) if moment.kind == "step"]
 
 
 def _difference(one: Path, other: Path) -> str:
     """Return what differs first between two runs, in words; empty if nothing does."""
-    losses, others = _losses(one), _losses(other)
-    for step in sorted(losses.keys() | others.keys()):
-        if losses.get(step) != others.get(step):
-            return f"loss of step {step}: {_shown(losses.get(step))} against {_shown(others.get(step))}"
+    logged, others = _logged(one), _logged(other)
+    several = len({moment.fit for moment in logged}) > 1
+    for moment in dict.fromkeys((*logged, *others)):
+        values, other_values = logged.get(moment, {}), others.get(moment, {})
+        for name in dict.fromkeys((*values, *other_values)):
+            if values.get(name) != other_values.get(name):
+                shown = f"{_shown(values.get(name))} against {_shown(other_values.get(name))}"
+                return f"{name} of {moment.to_text(several)}: {shown}"
     for run in sorted((one / "runs").iterdir()):
         difference = _newest_differ(run, other / "runs" / run.name)
         if difference:
@@ -198,18 +222,25 @@ def _digests(checkpoint: Checkpoint) -> dict[str, str]:
     return {f"{entry.file}/{entry.name}": entry.digest for entry in checkpoint.read_tensors()}
 
 
-def _shown(losses: list[str] | None) -> str:
-    return "none" if losses is None else ", ".join(f"{float.fromhex(loss):.9g}" for loss in losses)
+def _shown(values: list[str] | None) -> str:
+    return "none" if values is None else ", ".join(f"{float.fromhex(value):.9g}" for value in values)
 
 
 def _cause(difference: str) -> str:
     if not difference:
         return ""
-    if difference.startswith("loss"):
+    if difference.startswith("state"):
+        return "a callback's or sampler's state that depends on when the process started"
+    if difference.startswith("tensor"):
+        return "an operator that is not deterministic on this device, after the last loss that was compared"
+    if " of the evaluation after " in difference:
+        return (
+            "evaluation data that is drawn from a generator of its own, or a metric or callback that keeps something "
+            "from one evaluation to the next where no checkpoint sees it"
+        )
+    if " of step " in difference:
         return (
             "something random that is not part of the saved state: a dataset or transform with a generator of its own "
             "(give it to the batch sampler, or seed it from the index), or a callback without state_dict"
         )
-    if difference.startswith("state"):
-        return "a callback's or sampler's state that depends on when the process started"
-    return "an operator that is not deterministic on this device, after the last loss that was compared"
+    return "a callback that ends training, or a policy that saves, by something that is not part of the saved state"

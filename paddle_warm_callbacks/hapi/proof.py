@@ -1,4 +1,4 @@
-"""The witness inside a run that ``prove`` watches: where it writes, what every step's loss was, and when it is killed.
+"""The witness inside a run that ``prove`` watches: where it writes, what each step and evaluation came to, its end.
 
 ``prove`` runs a user's script several times, unchanged, in processes of its own. What differs between these runs is
 told to our callbacks by one environment variable, which nobody else sets.
@@ -12,6 +12,8 @@ import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from paddle_warm_callbacks.checkpoint import cache, urls
 from paddle_warm_callbacks.hapi.callback import FitCallback
@@ -79,20 +81,28 @@ def mirror_of(given: _Mirror) -> _Mirror | None:
 
 
 def trace_file(directory: str) -> Path:
-    """Return the file of a watched run that holds a line per step."""
+    """Return the file of a watched run that holds a line for each step and evaluation."""
     return Path(directory) / "trace.jsonl"
 
 
 class Witness(FitCallback):
-    """Write down each step's loss in bits, and kill the process at the step it is told to."""
+    """Write down what each step and evaluation logs, in bits, and kill the process at the step it is told to."""
 
     order = 1000
 
-    _steps = 0  # of all fits of this process
+    # Of this process.
+    _steps = 0
+    _fits = 0
 
     def __init__(self, told: Watch) -> None:
         super().__init__()
         self._told = told
+        self._fit = 0
+
+    def fit_opened(self, loop: FitLoop) -> None:
+        """Number this fit: a script that is run again makes the same fits in the same order."""
+        Witness._fits += 1
+        self._fit = Witness._fits
 
     @classmethod
     def join_if_asked(cls, loop: FitLoop | None) -> None:
@@ -103,10 +113,18 @@ class Witness(FitCallback):
 
     def step_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Append the step to the trace, durable against the kill that may follow."""
-        losses = logs.get("loss", [])
-        line = {"step": loop.progress.global_step, "loss": [float(loss).hex() for loss in losses]}
-        with trace_file(self._told.directory).open("a", encoding="utf-8") as trace:
-            trace.write(json.dumps(line) + "\n")
+        self._append("step", loop.progress.global_step, logs)
         Witness._steps += 1
         if Witness._steps == self._told.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
+        """Append the epoch's evaluation to the trace."""
+        if eval_logs is not None:
+            self._append("evaluation", loop.progress.epoch, eval_logs)
+
+    def _append(self, kind: str, number: int, logs: dict[str, Any]) -> None:
+        values = {name: [float(v).hex() for v in np.ravel(value)] for name, value in logs.items()}
+        line = {"fit": self._fit, "kind": kind, "number": number, "values": values}
+        with trace_file(self._told.directory).open("a", encoding="utf-8") as trace:
+            trace.write(json.dumps(line) + "\n")

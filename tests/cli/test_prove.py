@@ -40,6 +40,30 @@ def test_a_script_with_a_hidden_generator_is_told_what_differs_first_and_why(tmp
     assert "a generator of its own" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["--evaluated"], "identical"),
+        (["--evaluated", "--hidden-evaluation"], "NOT identical: loss of the evaluation after epoch"),
+        (["--two"], "identical"),
+        (["--two", "--hidden"], "NOT identical: loss of step"),
+    ],
+)
+def test_evaluations_are_compared_and_each_fit_by_itself(
+    tmp_path: Path, arguments: list[str], first: str
+) -> None:
+    done = prove(tmp_path, *arguments)
+    assert done.returncode == (first != "identical"), done.stderr
+    difference, kills, *cause = done.stdout.splitlines()
+    assert difference.startswith(first)
+    assert kills.startswith("24 steps" if "--two" in arguments else "12 steps"), "those of both fits"
+    if "--two" in arguments and cause:
+        assert "of fit 1: " in difference, "steps of the second fit have the same numbers"
+    if "--hidden-evaluation" in arguments:
+        assert "evaluation data" in cause[0]
+
+
 def test_a_script_without_our_callbacks_is_told_what_to_add(tmp_path: Path) -> None:
     done = prove(tmp_path, "--bare")
     assert done.returncode == 2
