@@ -96,7 +96,9 @@ class SignalFlag:
         for number, handler in previous.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._users_fd)
-        self._writer.close()  # ends the watcher
+        # Ends the watcher. To close it would not: workers that live on, an evaluation's persistent ones, hold a copy.
+        self._writer.shutdown(socket.SHUT_RDWR)
+        self._writer.close()
         self._watcher.join()
         self._reader.close()
         for number, handler in previous.items():

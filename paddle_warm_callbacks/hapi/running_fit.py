@@ -109,6 +109,11 @@ class RunningFit:
         return self._eval_freq is not None
 
     @property
+    def evaluation_workers_persist(self) -> bool:
+        """Whether worker processes of the evaluation's loader live on from one evaluation to the next."""
+        return self.evaluates and bool(getattr(self._eval_loader, "_persistent_workers", False))
+
+    @property
     def metric_tags(self) -> list[str]:
         """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
         prefix = "eval/" if self.evaluates else "train/"

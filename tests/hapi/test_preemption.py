@@ -31,6 +31,23 @@ def test_a_signal_raises_the_flag_and_does_not_end_the_process() -> None:
         flag.uninstall()
 
 
+def test_it_is_taken_down_while_a_worker_that_was_forked_meanwhile_lives_on() -> None:
+    """As those of a loader with persistent workers do."""
+    flag = SignalFlag()
+    flag.install(lambda: None)
+    worker = os.fork()
+    if not worker:
+        signal.pause()
+        os._exit(0)
+    try:
+        flag.uninstall()
+        assert os.waitpid(worker, os.WNOHANG) == (0, 0), "it lives"
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+    assert "paddle-warm-signals" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_handler_that_was_there_is_called_when_the_flag_is_taken_down() -> None:
     calls: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
