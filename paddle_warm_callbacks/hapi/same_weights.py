@@ -17,9 +17,7 @@ from paddle_warm_callbacks.hapi.trained import Trained
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
-_INTO_THE_NETWORK = (
-    "Make the loss a part of the network before paddle.Model(network): network.criterion = loss"
-)
+_INTO_THE_NETWORK = "Make them parameters of the network, and use them in its forward, not in the loss"
 
 
 def warn_of_the_loss(ranks: Ranks, trained: Trained) -> None:
