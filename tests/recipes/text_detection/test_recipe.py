@@ -48,9 +48,10 @@ def test_a_file_of_the_official_layout_fills_all_of_the_network(
     given = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     file = tmp_path / f"official.{'safetensors' if layout == 'safetensors' else 'pdparams'}"
     if layout == "safetensors":
-        turned = set(network.get_transpose_weight_keys())
-        theirs = {name: tensor.numpy() for name, tensor in network.get_hf_state_dict().items()}
-        arrays = {name: np.ascontiguousarray(a.T) if name in turned else a for name, a in theirs.items()}
+        # A network of convolutions: nothing that torch would turn.
+        arrays = {name: tensor.numpy() for name, tensor in network.get_hf_state_dict().items()}
+        assert any(name.endswith("running_mean") for name in arrays)
+        assert all(array.ndim != 2 for array in arrays.values())
         save_file(arrays, str(file))
     else:
         paddle.save(network.state_dict(), str(file))
@@ -101,7 +102,7 @@ def test_each_detector_gives_a_map_of_its_image_and_learns(arch: str) -> None:
         losses[-1].backward()
         optimizer.step()
         optimizer.clear_grad()
-    assert float(losses[-1]) < 0.8 * float(losses[0])
+    assert float(losses[-1]) < 0.9 * float(losses[0])
 
 
 @pytest.mark.parametrize(
