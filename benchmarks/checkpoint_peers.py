@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from checkpoint_write import resnet50
+from resnet50_state import resnet50, write_plainly
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -145,11 +145,8 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable()
-    place = Path(tempfile.mkdtemp(prefix="checkpoint-peers-", dir=arguments.dir))
-    try:
-        measure(place, arguments.rounds)
-    finally:
-        shutil.rmtree(place)
+    with tempfile.TemporaryDirectory(prefix="checkpoint-peers-", dir=arguments.dir) as place:
+        measure(Path(place), arguments.rounds)
 
 
 def measure(place: Path, rounds: int) -> None:
@@ -164,7 +161,7 @@ def measure(place: Path, rounds: int) -> None:
     for number in range(rounds + 1):
         memcpy = min(_seconds(lambda: np.copyto(one, other)) for _ in range(3))
         os.sync()
-        raw = _seconds(lambda: _raw(place / "raw", one))
+        raw = _seconds(lambda: write_plainly(place / "raw", one))
         for name, save in ways.items():
             directory = place / "save"
             directory.mkdir()
@@ -193,12 +190,6 @@ def _seconds(action: Callable[[], Any]) -> float:
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
-
-
-def _raw(path: Path, data: np.ndarray[Any, Any]) -> None:
-    with path.open("wb", buffering=0) as file:
-        file.write(data.data)
-        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

@@ -21,53 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from resnet50_state import Arrays, resnet50, write_plainly
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.progress import Progress
-
-Arrays = dict[str, "np.ndarray[Any, Any]"]
-
-
-def resnet50() -> tuple[Arrays, Arrays]:
-    """Return arrays of the shapes of ResNet50's state and of Momentum's velocities: 534 in all, 204 MB."""
-    model: Arrays = {}
-    trained = []
-
-    def norm(name: str, channels: int) -> None:
-        for part in ("weight", "bias", "_mean", "_variance"):
-            model[f"{name}.{part}"] = _values((channels,))
-        trained.extend((f"{name}.weight", f"{name}.bias"))
-
-    def conv(name: str, *shape: int) -> None:
-        model[f"{name}.weight"] = _values(shape)
-        trained.append(f"{name}.weight")
-
-    conv("conv1", 64, 3, 7, 7)
-    norm("bn1", 64)
-    width_in = 64
-    for layer, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=1):
-        for block in range(blocks):
-            name = f"layer{layer}.{block}"
-            conv(f"{name}.conv1", width, width_in, 1, 1)
-            norm(f"{name}.bn1", width)
-            conv(f"{name}.conv2", width, width, 3, 3)
-            norm(f"{name}.bn2", width)
-            conv(f"{name}.conv3", 4 * width, width, 1, 1)
-            norm(f"{name}.bn3", 4 * width)
-            if block == 0:
-                conv(f"{name}.downsample.0", 4 * width, width_in, 1, 1)
-                norm(f"{name}.downsample.1", 4 * width)
-            width_in = 4 * width
-    model["fc.weight"] = _values((2048, 1000))
-    model["fc.bias"] = _values((1000,))
-    trained.extend(("fc.weight", "fc.bias"))
-    return model, {f"{name}_velocity_0": _values(model[name].shape) for name in trained}
-
-
-def _values(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def main() -> None:
@@ -78,11 +37,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dir", default=".", help="on the disk to be measured")
     arguments = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="checkpoint-write-", dir=arguments.dir))
-    try:
-        print_table(measure(place, arguments.rounds))
-    finally:
-        shutil.rmtree(place)
+    with tempfile.TemporaryDirectory(prefix="checkpoint-write-", dir=arguments.dir) as place:
+        print_table(measure(Path(place), arguments.rounds))
 
 
 def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
@@ -111,13 +67,13 @@ def measure(place: Path, rounds: int) -> tuple[int, dict[str, list[float]]]:
             "copy of every tensor, reused buffers", lambda: [np.copyto(a, b) for a, b in zip(staged, arrays)]
         )
         if number % 2:
-            timed("raw write + fsync", lambda: _raw(place / "raw", one))
+            timed("raw write + fsync", lambda: write_plainly(place / "raw", one))
         checkpoint = timed(
             "commit: digested, durable, renamed",
             lambda number=number: store.commit(_at(contents, number)),
         )
         if not number % 2:
-            timed("raw write + fsync", lambda: _raw(place / "raw", one))
+            timed("raw write + fsync", lambda: write_plainly(place / "raw", one))
         timed("verify", checkpoint.verify)
         timed(
             "read_model + read_optimizer, verified", lambda c=checkpoint: (c.read_model(), c.read_optimizer())
@@ -134,12 +90,6 @@ def _at(contents: CheckpointContents, step: int) -> CheckpointContents:
     return CheckpointContents(
         contents.model, contents.model_names, contents.optimizer, progress=Progress(step, 0, step)
     )
-
-
-def _raw(path: Path, data: np.ndarray[Any, Any]) -> None:
-    with path.open("wb", buffering=0) as file:
-        file.write(data.data)
-        os.fsync(file.fileno())
 
 
 def _read_ours(path: Path) -> None:

@@ -9,14 +9,13 @@ and are medians of five commits.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from checkpoint_write import resnet50
+from resnet50_state import resnet50
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -34,11 +33,10 @@ def main() -> None:
         f"{'classes':>8}{'native, bytes':>16}{'shards, bytes':>16}{'share':>9}{'native, s':>11}{'shards, s':>11}"
     )
     for classes in (10, 100, 1000):
-        place = Path(tempfile.mkdtemp(prefix="frozen-backbone-", dir=arguments.dir))
-        try:
-            native, shards = (measure(place / layout, layout, classes) for layout in ("native", "shards"))
-        finally:
-            shutil.rmtree(place)
+        with tempfile.TemporaryDirectory(prefix="frozen-backbone-", dir=arguments.dir) as place:
+            native, shards = (
+                measure(Path(place) / layout, layout, classes) for layout in ("native", "shards")
+            )
         share = shards[0] / native[0]
         print(
             f"{classes:>8}{native[0]:>16,}{shards[0]:>16,}{share:>9.2%}{native[1]:>11.3f}{shards[1]:>11.3f}"

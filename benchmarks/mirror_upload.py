@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.checkpoint_write import resnet50
+from benchmarks.resnet50_state import resnet50
 from paddle_warm_callbacks.checkpoint import mirror
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter

@@ -58,11 +58,8 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=10_000)
     parser.add_argument("--dir", default=".", help="on the disk to be measured")
     arguments = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="store-scale-", dir=arguments.dir))
-    try:
-        measure(place, arguments.checkpoints)
-    finally:
-        shutil.rmtree(place)
+    with tempfile.TemporaryDirectory(prefix="store-scale-", dir=arguments.dir) as place:
+        measure(Path(place), arguments.checkpoints)
 
 
 def measure(place: Path, count: int) -> None:
