@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar, Union
+from typing import Generic, TypeVar
 
+from paddle_warm_callbacks.checkpoint.own_thread import Failure, OwnThread
 from paddle_warm_callbacks.errors import CheckpointWriteError, RankError, WarmCallbacksError
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
 Contents = TypeVar("Contents")
-Failure = Union[CheckpointWriteError, RankError]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Request(Generic[Contents]):
         return SaveEvent(name, self.seconds_blocked, time.monotonic() - self.submitted, bytes_written)
 
 
-class InFlight(ABC, Generic[Contents]):
+class InFlight(OwnThread, Generic[Contents]):
     """Write what is submitted on a thread of its own.
 
     One checkpoint is in flight, so that memory holds one copy of the state: a second :meth:`submit` waits until the
@@ -72,13 +71,9 @@ class InFlight(ABC, Generic[Contents]):
     """
 
     def __init__(self) -> None:
+        super().__init__("checkpoint-writer")
         self.waited = 0
-        self._changed = threading.Condition()
-        # All four are read and written under the condition.
         self._request: Request[Contents] | None = None
-        self._failure: Failure | None = None
-        self._closing = False
-        self._thread: threading.Thread | None = None
 
     @abstractmethod
     def write(self, request: Request[Contents]) -> None:
@@ -102,10 +97,7 @@ class InFlight(ABC, Generic[Contents]):
             self._wait_until_idle()
             now = time.monotonic()
             self._request = Request(contents, ready or _ready, now - started, now)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="checkpoint-writer", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._work_came()
 
     @property
     def busy(self) -> bool:
@@ -130,48 +122,40 @@ class InFlight(ABC, Generic[Contents]):
             CheckpointWriteError: The last checkpoint failed. The thread has ended.
             RankError: Another rank has failed or is missing. The thread has ended.
         """
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-        self._raise_failure()
+        self._end()
+        self.raise_failure()
 
     def _wait_until_idle(self) -> None:
         self._changed.wait_for(lambda: self._request is None)
-        self._raise_failure()
+        self.raise_failure()
 
-    def _raise_failure(self) -> None:
+    def _has_work(self) -> bool:
+        return self._request is not None
+
+    def _do_work(self) -> None:
         with self._changed:
-            failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+            request = self._request
+        assert request is not None
+        failure = self._failure_of(request)
+        del request  # its arrays may be given up for larger ones before the next comes
+        with self._changed:
+            self._request = None
+            self._failure = failure or self._failure
+            self._changed.notify_all()
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._request is not None or self._closing)
-                request = self._request
-            if request is None:
-                return
-            failure: Failure | None = None
-            try:
-                self.write(request)
-            except CheckpointWriteError as error:
-                failure = error
-            except RankError as error:
-                # Training may be waiting for that very rank, in a collective that cannot be left.
-                logger.error("a checkpoint was not written: %s", error.what)
-                failure = error
-            # Whatever it is, training must hear of it: an exception would end here with the thread.
-            except BaseException as error:
-                failure = _unforeseen(error)
-            with self._changed:
-                self._request = None
-                self._failure = failure or self._failure
-                self._changed.notify_all()
-            del request  # its arrays may be given up for larger ones before the next comes
+    def _failure_of(self, request: Request[Contents]) -> Failure | None:
+        """Write, and return what training must hear of: an exception would end with the thread."""
+        try:
+            self.write(request)
+        except CheckpointWriteError as error:
+            return error
+        except RankError as error:
+            # Training may be waiting for that very rank, in a collective that cannot be left.
+            logger.error("a checkpoint was not written: %s", error.what)
+            return error
+        except BaseException as error:
+            return _unforeseen(error)
+        return None
 
 
 def _ready() -> bool:

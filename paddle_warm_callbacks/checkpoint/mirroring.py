@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror, MirrorWriter
+from paddle_warm_callbacks.checkpoint.own_thread import OwnThread
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import CheckpointWriteError, WarmCallbacksError
 from paddle_warm_callbacks.plan.retention import KeepBest
@@ -41,7 +41,7 @@ class MirrorEvent:
     passed_over: int
 
 
-class MirrorThread:
+class MirrorThread(OwnThread):
     """Copy checkpoints to a mirror, one at a time, on a thread of its own.
 
     A checkpoint that is submitted while another waits takes its place: a mirror slower than the saves gets the newest
@@ -63,19 +63,15 @@ class MirrorThread:
         on_copied: Callable[[MirrorEvent], None] | None = None,
         ranking: KeepBest | None = None,
     ) -> None:
+        super().__init__("checkpoint-mirror")
         self._mirror = mirror
         self._writer = MirrorWriter(mirror, ranking)
         self._on_copied = on_copied
         self.passed_over = 0
-        self._changed = threading.Condition()
-        # These are read and written under the condition.
         self._waiting: Checkpoint | None = None
         self._submitted = 0.0
         self._behind_since: float | None = None
         self._uploading: Checkpoint | None = None
-        self._failure: CheckpointWriteError | None = None
-        self._closing = False
-        self._thread: threading.Thread | None = None
 
     def submit(self, checkpoint: Checkpoint) -> None:
         """Have ``checkpoint`` copied; returns at once."""
@@ -86,10 +82,7 @@ class MirrorThread:
             self._waiting, self._submitted = checkpoint, time.monotonic()
             if self._behind_since is None:
                 self._behind_since = self._submitted
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="checkpoint-mirror", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._work_came()
 
     def unfinished(self) -> tuple[str, ...]:
         """Return the names of the checkpoints that are still needed: uploading, or next."""
@@ -103,37 +96,25 @@ class MirrorThread:
 
     def close(self) -> None:
         """Wait for the last upload and end the threads."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        self._end()
         self._writer.close()
 
-    def raise_failure(self) -> None:
-        """Raise CheckpointWriteError, once, if the last upload failed: the mirror lacks the newest checkpoint."""
-        with self._changed:
-            failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+    def _has_work(self) -> bool:
+        return self._waiting is not None
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting is not None or self._closing)
-                if self._waiting is None:
-                    return
-                checkpoint, self._waiting = self._waiting, None
-                submitted = self._submitted
-                self._uploading = checkpoint
-            failure = self._upload(checkpoint, submitted)
-            with self._changed:
-                self._uploading = None
-                self._failure = failure
-                if failure is None:
-                    newer = self._waiting is not None  # submitted while this one was on its way
-                    self._behind_since = self._submitted if newer else None
+    def _do_work(self) -> None:
+        with self._changed:
+            assert self._waiting is not None
+            checkpoint, self._waiting = self._waiting, None
+            submitted = self._submitted
+            self._uploading = checkpoint
+        failure = self._upload(checkpoint, submitted)
+        with self._changed:
+            self._uploading = None
+            self._failure = failure
+            if failure is None:
+                newer = self._waiting is not None  # submitted while this one was on its way
+                self._behind_since = self._submitted if newer else None
 
     def _upload(self, checkpoint: Checkpoint, submitted: float) -> CheckpointWriteError | None:
         sent = self._writer.bytes_sent
