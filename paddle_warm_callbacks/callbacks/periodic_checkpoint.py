@@ -5,42 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint.in_flight import SaveEvent
 from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
-from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
-from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
-from paddle_warm_callbacks.hapi import (
-    optimizer_state,
-    proof,
-    rank_state,
-    run_directory,
-    same_weights,
-    training_state,
-)
+from paddle_warm_callbacks.hapi import optimizer_state, proof, same_weights, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
 from paddle_warm_callbacks.hapi.preemption import SignalFlag, signals_named
-from paddle_warm_callbacks.hapi.save_contents import contents_of
-from paddle_warm_callbacks.hapi.save_costs import SaveCosts
 from paddle_warm_callbacks.hapi.save_decisions import SaveDecisions
-from paddle_warm_callbacks.hapi.shares import Shares, agreeing
-from paddle_warm_callbacks.hapi.staging import Copying
+from paddle_warm_callbacks.hapi.saves import Saves
 from paddle_warm_callbacks.plan.metric_names import of_unknown
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
 from paddle_warm_callbacks.secrets import redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
-
-_SECONDS_WORTH_SAYING = 0.1
 
 
 class PeriodicCheckpoint(FitCallback):
@@ -126,7 +110,6 @@ class PeriodicCheckpoint(FitCallback):
         signals = signals_named(save_on_signal, "PeriodicCheckpoint(save_on_signal=)")
         self._signal = SignalFlag(signals) if signals else None
         self._raises = on_error == "raise"
-        self._copies = OverlappedCopies()
         self._extremes: dict[str, tuple[float, float]] = {}
         self.events: list[SaveEvent] = []
         self.waited = 0
@@ -171,27 +154,30 @@ class PeriodicCheckpoint(FitCallback):
                 "persistent_workers out of that loader"
             )
         self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
-        self._writer: BackgroundWriter | ShareWriter | None = None
-        self._shares: Shares | None = None
-        if loop.ranks.rank == 0:
-            self._lock = self._store.lock()
         self._started = time.monotonic()
-        self._last: SaveMoment | None = None
-        self._last_but_one: SaveMoment | None = None
         self._waiting_for_window = self.waited = 0
         self._owed = False
         self._at_rest: dict[str, Any] | None = None
-        self._costs = SaveCosts(loop.board)
-        self.events = self._costs.events
+        self._saves = Saves(
+            self._store,
+            loop.board,
+            keep=self._keep,
+            mirror=self._mirror,
+            layout=self._layout,
+            metadata=self._metadata,
+            raises=self._raises,
+        )
+        self.events = self._saves.events
         self.preempted_by = None
-        self._provenance = training_state.provenance()
+        if loop.ranks.rank == 0:
+            self._lock = self._store.lock()
         _ = loop.position
 
     def fit_started(self, loop: FitLoop) -> None:
         """Open the run directory for writing, from the position training starts at."""
         if loop.resumed_from is not None:
-            self._last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
-        self._open_for_writing(loop)
+            self._saves.last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
+        self._saves.open(loop)
         if loop.ranks.rank == 0:
             wanted = self._keep.metrics | self._save.metrics
             for sentence in of_unknown(wanted, loop.metric_names, evaluates=loop.evaluates):
@@ -246,7 +232,7 @@ class PeriodicCheckpoint(FitCallback):
         if not self._saved_here(loop):
             self._commit(loop, {}, epoch_completed=False, counters=self._at_rest)
         self._at_rest = None
-        self._wait_for_writer()
+        self._saves.wait()
 
     def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: dict[str, Any] | None) -> None:
         """Save if one is due now that the epoch's evaluation, schedulers and callbacks are behind."""
@@ -267,17 +253,17 @@ class PeriodicCheckpoint(FitCallback):
     def fit_ended(self, loop: FitLoop, logs: dict[str, Any]) -> None:
         """Save the last state, unless that is what was saved last."""
         self._decisions.training_ended()
-        self._wait_for_writer()
-        if loop.ranks.agree("whether the last copy was worthless", self._copies.take_torn(), any):
-            self._last = self._last_but_one
+        self._saves.wait()
+        if loop.ranks.agree("whether the last copy was worthless", self._saves.take_torn(), any):
+            self._saves.forget_last()
         if not loop.stopping and not self._saved_here(loop):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
         if loop.ranks.many:
-            self._wait_for_writer()  # a failure now can still be told to the others
+            self._saves.wait()  # a failure now can still be told to the others
 
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
-        self._copies.wait()
+        self._saves.wait_for_copy()
         self._take_torn(loop)
         if self._saved_here(loop) or not self._save.on_exception or loop.window_open or loop.ranks.many:
             return
@@ -287,19 +273,16 @@ class PeriodicCheckpoint(FitCallback):
         try:
             at_boundary = loop.progress.step_in_epoch == 0
             self._commit(loop, {}, epoch_completed=at_boundary, counters=self._at_rest)
-            self._wait_for_writer()
+            self._saves.wait()
         except CheckpointWriteError as error:
             logger.error("a checkpoint was lost: %s", error)
 
     def fit_closed(self, loop: FitLoop) -> None:
         """Wait until what was saved is durable; give signal handlers and the run directory back."""
         try:
-            writer = getattr(self, "_writer", None)
-            if writer is not None:
-                self._guarded(writer.close)
+            if hasattr(self, "_saves"):
+                self._saves.close(loop)
         finally:
-            self._copies.close()
-            loop.layout = None  # it knows the copies
             if self._signal is not None:
                 self._signal.uninstall()
             if hasattr(self, "_lock"):
@@ -316,11 +299,12 @@ class PeriodicCheckpoint(FitCallback):
     def _due(
         self, loop: FitLoop, *, epoch_completed: bool, metrics: Mapping[str, float] | None = None
     ) -> bool:
-        return self._decisions.due(self._moment(loop, epoch_completed, metrics), self._last)
+        return self._decisions.due(self._moment(loop, epoch_completed, metrics), self._saves.last)
 
     def _saved_here(self, loop: FitLoop) -> bool:
         """Return whether the newest checkpoint is of this very position."""
-        return self._last is not None and self._last.progress == loop.progress
+        last = self._saves.last
+        return last is not None and last.progress == loop.progress
 
     def _remember_at_rest(self, loop: FitLoop) -> None:
         """Keep what callbacks and evaluation may change before the next step, for a save that comes within them."""
@@ -336,73 +320,31 @@ class PeriodicCheckpoint(FitCallback):
         counters: dict[str, Any] | None = None,
         behind: bool = False,
     ) -> None:
-        """Copy the state and hand it to the writer; blocks for the write before it and, unless ``behind``, the copy."""
-        began = time.monotonic()
-        for prepare in loop.board.before_commit:
-            prepare()
+        """Save this state; blocks for the write before it and, unless ``behind``, the copy."""
         waited, self._waiting_for_window, self._owed = self._waiting_for_window, 0, False
         self._decisions.saved()
-        self._wait_for_last()
-        if self._copies.take_torn():  # what was to be saved then is superseded by this
-            self._last = self._last_but_one
-        self._last_but_one, self._last = self._last, self._moment(loop, epoch_completed)
-        glance = self._may_glance(loop, behind=behind and not epoch_completed)
-        state = counters or training_state.capture_counters(loop, glance=glance)
-        if loop.ranks.many:
-            state = rank_state.gathered(loop, state)
-        if self._writer is None:
-            return  # rank 0 writes
-        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares, glance=glance)
-        if isinstance(self._writer, ShareWriter):
-            share = ShareContents(tensors.mine, loop.progress.global_step)
-            submit = partial(self._writer.submit, share)
-        else:
-            metadata = {**self._provenance, **self._metadata}
-            if waited:
-                metadata["waited_for_accumulation_window"] = waited
-            contents = contents_of(
-                loop, tensors, state, epoch_completed=epoch_completed, metrics=metrics, metadata=metadata
-            )
-            submit = partial(self._writer.submit, contents)
-        self._costs.handed_over(time.monotonic() - began, copying)
-        self._guarded(lambda: self._submit(submit, copying))
-
-    def _may_glance(self, loop: FitLoop, *, behind: bool) -> bool:
-        """Return whether the thread that copies may find out that this step's tensors are not those of the save before.
-
-        It is the next step's state that is saved then, which the end of an epoch and other ranks cannot wait for.
-        """
-        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
-        return self._copies.may_glance(behind=behind) and not at_end and not loop.ranks.many
-
-    def _submit(self, submit: Callable[..., None], copying: Copying | None) -> None:
-        if copying is None:
-            submit()
-            return
-        submit(ready=lambda: self._copies.run(copying))
-        self._copies.hold_for(copying)
-
-    def _wait_for_last(self) -> None:
-        """Wait until the checkpoint before is durable: its buffers are the ones that the next copy goes into."""
-        busy, began = self._writer is not None and self._writer.busy, time.monotonic()
-        self._wait_for_writer()
-        if busy:
-            self.waited += 1
-            seconds = time.monotonic() - began
-            level = logging.INFO if seconds >= _SECONDS_WORTH_SAYING else logging.DEBUG
-            logger.log(level, "a save waited %.2f s for the one before it to be durable", seconds)
+        self._saves.begin(loop)
+        self.waited = self._saves.waited
+        self._saves.commit(
+            loop,
+            self._moment(loop, epoch_completed),
+            metrics,
+            counters=counters,
+            behind=behind,
+            metadata={"waited_for_accumulation_window": waited} if waited else {},
+        )
 
     def _take_torn(self, loop: FitLoop) -> bool:
         """Return whether to save now because the last copy was worthless, on which nothing was saved.
 
         On several ranks, where one rank alone knows that, it has all of them save at a boundary to come.
         """
-        if not self._copies.take_torn():
+        if not self._saves.take_torn():
             return False
         if loop.ranks.many:
             self._decisions.save_again()
             return False
-        self._last = self._last_but_one
+        self._saves.forget_last()
         return True
 
     def _save_while_waiting(self) -> None:
@@ -417,17 +359,17 @@ class PeriodicCheckpoint(FitCallback):
             if not loop.awaiting_batch or loop.window_open:
                 return  # a step is running: its end is the next occasion
             try:
-                self._wait_for_writer()
+                self._saves.wait()
                 self._take_torn(loop)
                 if not self._saved_here(loop):
                     at_boundary = loop.progress.step_in_epoch == 0
                     self._commit(loop, {}, epoch_completed=at_boundary, counters=self._at_rest)
-                self._wait_for_writer()
+                self._saves.wait()
             except CheckpointWriteError as error:
                 logger.error("a checkpoint was lost: %s", error)
 
     def _stop(self, loop: FitLoop) -> None:
-        self._wait_for_writer()
+        self._saves.wait()
         loop.ranks.agree("the commit before stopping")
         self.preempted_by = self._decisions.stop_for
         logger.warning(
@@ -438,44 +380,6 @@ class PeriodicCheckpoint(FitCallback):
             else 'to go on, add WarmStartCallback(run_dir=…, resume_from="latest") and run the command again',
         )
         loop.stop_now()
-
-    def _open_for_writing(self, loop: FitLoop) -> None:
-        """Begin on rank 0, and find out which ranks write."""
-        rank = loop.ranks.rank
-        to_mirror = run_directory.begin(self._store, loop.resumed_from, self._mirror) if rank == 0 else None
-        if loop.ranks.many and self._layout == "shards":
-            self._shares = Shares.of(loop.ranks, self._store.run_dir)
-        agree = None if self._shares is None else agreeing(loop.ranks)
-        if rank == 0:
-            self._writer = BackgroundWriter(
-                self._store,
-                keep=self._keep,
-                mirror=self._mirror,
-                on_commit=self._committed,
-                on_mirrored=self._costs.mirrored,
-                agree=agree,
-            )
-            if to_mirror is not None:
-                self._writer.copy(to_mirror)
-        elif agree is not None:
-            self._writer = ShareWriter(self._store.run_dir, rank, agree, self._committed)
-        if self._writer is not None:
-            self._copies.open(loop.optimizer)
-
-    def _committed(self, event: SaveEvent) -> None:
-        self._costs.committed(event, None if self._writer is None else self._writer.mirror_lag())
-
-    def _wait_for_writer(self) -> None:
-        if self._writer is not None:
-            self._guarded(self._writer.wait)
-
-    def _guarded(self, action: Any) -> None:
-        try:
-            action()
-        except CheckpointWriteError as error:
-            if self._raises:
-                raise
-            logger.error("a checkpoint was lost, training goes on: %s", error)
 
 
 def _numbers(logs: Mapping[str, Any], prefix: str) -> dict[str, float]:

@@ -1,0 +1,231 @@
+"""The saves of one fit: its state captured, handed to a writer behind training, and waited for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from paddle_warm_callbacks.checkpoint.in_flight import SaveEvent
+from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
+from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
+from paddle_warm_callbacks.checkpoint.store import CheckpointStore
+from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
+from paddle_warm_callbacks.errors import CheckpointWriteError
+from paddle_warm_callbacks.hapi import rank_state, run_directory, training_state
+from paddle_warm_callbacks.hapi.board import Board
+from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
+from paddle_warm_callbacks.hapi.save_contents import contents_of
+from paddle_warm_callbacks.hapi.save_costs import SaveCosts
+from paddle_warm_callbacks.hapi.shares import Shares, agreeing
+from paddle_warm_callbacks.hapi.staging import Copying
+from paddle_warm_callbacks.plan.retention import RetentionPolicy
+from paddle_warm_callbacks.plan.saving import SaveMoment
+
+logger = logging.getLogger("paddle_warm_callbacks")
+
+_SECONDS_WORTH_SAYING = 0.1
+
+
+class Saves:
+    """Save the state of one fit when told to: :meth:`begin`, then :meth:`commit`.
+
+    On several ranks each has one, and all are told at the same boundary: rank 0 writes, and those above it write what
+    the layout has them write.
+
+    Args:
+        store: Of the run directory; on rank 0 its lock is held.
+        board: Gets what each checkpoint cost.
+        keep: What stays after each commit.
+        mirror: Where each committed checkpoint is copied to, or None.
+        layout: Of the store.
+        metadata: The user's, stored with each checkpoint.
+        raises: Whether a checkpoint that was lost ends training; if not, it is logged.
+
+    Attributes:
+        last: When the newest checkpoint was taken, be it durable yet or not; None: there is none.
+        waited: How many saves had to wait for the write before theirs.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        board: Board,
+        *,
+        keep: RetentionPolicy,
+        mirror: Mirror | None,
+        layout: str,
+        metadata: Mapping[str, Any],
+        raises: bool,
+    ) -> None:
+        self._store = store
+        self._keep = keep
+        self._mirror = mirror
+        self._layout = layout
+        self._metadata = {**training_state.provenance(), **metadata}
+        self._raises = raises
+        self._costs = SaveCosts(board)
+        self._copies = OverlappedCopies()
+        self._shares: Shares | None = None
+        self._writer: BackgroundWriter | ShareWriter | None = None
+        self._began = 0.0
+        self._last_but_one: SaveMoment | None = None
+        self.last: SaveMoment | None = None
+        self.waited = 0
+
+    @property
+    def events(self) -> list[SaveEvent]:
+        """One for each committed checkpoint; grows while checkpoints are written."""
+        return self._costs.events
+
+    def open(self, loop: FitLoop) -> None:
+        """Begin on rank 0, and find out which ranks write."""
+        rank = loop.ranks.rank
+        to_mirror = run_directory.begin(self._store, loop.resumed_from, self._mirror) if rank == 0 else None
+        if loop.ranks.many and self._layout == "shards":
+            self._shares = Shares.of(loop.ranks, self._store.run_dir)
+        agree = None if self._shares is None else agreeing(loop.ranks)
+        if rank == 0:
+            self._writer = BackgroundWriter(
+                self._store,
+                keep=self._keep,
+                mirror=self._mirror,
+                on_commit=self._committed,
+                on_mirrored=self._costs.mirrored,
+                agree=agree,
+            )
+            if to_mirror is not None:
+                self._writer.copy(to_mirror)
+        elif agree is not None:
+            self._writer = ShareWriter(self._store.run_dir, rank, agree, self._committed)
+        if self._writer is not None:
+            self._copies.open(loop.optimizer)
+
+    def begin(self, loop: FitLoop) -> None:
+        """Wait until the checkpoint before is durable: its buffers are the ones that the next copy goes into.
+
+        Raises:
+            CheckpointWriteError: That checkpoint was lost.
+        """
+        self._began = time.monotonic()
+        for prepare in loop.board.before_commit:
+            prepare()
+        busy, began = self._writer is not None and self._writer.busy, time.monotonic()
+        self.wait()
+        if busy:
+            self.waited += 1
+            seconds = time.monotonic() - began
+            level = logging.INFO if seconds >= _SECONDS_WORTH_SAYING else logging.DEBUG
+            logger.log(level, "a save waited %.2f s for the one before it to be durable", seconds)
+        if self.take_torn():  # what was to be saved then is superseded by what is saved now
+            self.forget_last()
+
+    def commit(
+        self,
+        loop: FitLoop,
+        moment: SaveMoment,
+        metrics: Mapping[str, float],
+        *,
+        counters: dict[str, Any] | None,
+        behind: bool,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Copy the state and hand it to the writer.
+
+        Args:
+            loop: Between two steps.
+            moment: Of this save.
+            metrics: Their values here.
+            counters: All of the state but tensors, where it was remembered; None: as it is now.
+            behind: Whether training may go on while the tensors are copied.
+            metadata: Stored with this checkpoint alone.
+
+        Raises:
+            CheckpointWriteError: An earlier checkpoint was lost; this one was not taken.
+        """
+        self._last_but_one, self.last = self.last, moment
+        glance = self._may_glance(loop, behind=behind and not moment.epoch_completed)
+        state = counters or training_state.capture_counters(loop, glance=glance)
+        if loop.ranks.many:
+            state = rank_state.gathered(loop, state)
+        if self._writer is None:
+            return  # rank 0 writes
+        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares, glance=glance)
+        if isinstance(self._writer, ShareWriter):
+            share = ShareContents(tensors.mine, loop.progress.global_step)
+            submit = partial(self._writer.submit, share)
+        else:
+            contents = contents_of(
+                loop,
+                tensors,
+                state,
+                epoch_completed=moment.epoch_completed,
+                metrics=metrics,
+                metadata={**self._metadata, **metadata},
+            )
+            submit = partial(self._writer.submit, contents)
+        self._costs.handed_over(time.monotonic() - self._began, copying)
+        self._guarded(lambda: self._submit(submit, copying))
+
+    def take_torn(self) -> bool:
+        """Return, once, whether the last copy was worthless, on which nothing was saved."""
+        return self._copies.take_torn()
+
+    def forget_last(self) -> None:
+        """Count the checkpoint before the last as the last: the last copy was worthless."""
+        self.last = self._last_but_one
+
+    def wait_for_copy(self) -> None:
+        """Block while a copy is being made."""
+        self._copies.wait()
+
+    def wait(self) -> None:
+        """Block until what was saved is durable on this machine.
+
+        Raises:
+            CheckpointWriteError: It was lost.
+        """
+        if self._writer is not None:
+            self._guarded(self._writer.wait)
+
+    def close(self, loop: FitLoop) -> None:
+        """Wait until all is durable, at the mirror too, and give threads and memory back, whatever is raised.
+
+        Raises:
+            CheckpointWriteError: A checkpoint, or its copy to the mirror, was lost.
+        """
+        try:
+            if self._writer is not None:
+                self._guarded(self._writer.close)
+        finally:
+            self._copies.close()
+            loop.layout = None  # it knows the copies
+
+    def _may_glance(self, loop: FitLoop, *, behind: bool) -> bool:
+        """Return whether the thread that copies may find out that this step's tensors are not those of the save before.
+
+        It is the next step's state that is saved then, which the end of an epoch and other ranks cannot wait for.
+        """
+        at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
+        return self._copies.may_glance(behind=behind) and not at_end and not loop.ranks.many
+
+    def _submit(self, submit: Callable[..., None], copying: Copying | None) -> None:
+        if copying is None:
+            submit()
+            return
+        submit(ready=lambda: self._copies.run(copying))
+        self._copies.hold_for(copying)
+
+    def _committed(self, event: SaveEvent) -> None:
+        self._costs.committed(event, None if self._writer is None else self._writer.mirror_lag())
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except CheckpointWriteError as error:
+            if self._raises:
+                raise
+            logger.error("a checkpoint was lost, training goes on: %s", error)
