@@ -11,32 +11,28 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from paddle_warm_callbacks.arguments import require_choice
-from paddle_warm_callbacks.checkpoint import durable, names, pointers, shards, staging, urls
+from paddle_warm_callbacks.checkpoint import names, pointers, shards, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS as CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.store import appearing
+from paddle_warm_callbacks.checkpoint.store.appearing import write_error
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
 from paddle_warm_callbacks.checkpoint.store.records import Records
 from paddle_warm_callbacks.checkpoint.store.undecided import Undecided
 from paddle_warm_callbacks.errors import (
     CheckpointError,
-    CheckpointWriteError,
     CorruptCheckpointError,
-    InvalidArgumentError,
     NoUsableCheckpointError,
 )
 from paddle_warm_callbacks.plan.retention import CheckpointRecord, KeepBest, RetentionPolicy
 
 logger = logging.getLogger("paddle_warm_callbacks")
-
-# What begins so is no checkpoint: one being written, or one being deleted.
-_STAGING = ".staging-"
 
 
 class CheckpointStore:
@@ -167,7 +163,7 @@ class CheckpointStore:
         try:
             return RunLock(self.run_dir)
         except OSError as error:
-            raise _write_error("the run directory cannot be written to", self.run_dir, error) from error
+            raise write_error("the run directory cannot be written to", self.run_dir, error) from error
 
     def begin(self, resumed_from: str | None, *, elsewhere: Iterable[str] = ()) -> None:
         """Decide how the checkpoints to come are ordered against those that are there, and sweep.
@@ -183,7 +179,7 @@ class CheckpointStore:
         """
         with self._writing():
             self._undecided.forget()
-            self._sweep()
+            appearing.sweep(self._checkpoints)
             newest = names.newest([*self._listing(), *elsewhere])
             position = None if newest is None else names.position_of(newest)
             if position is None:
@@ -287,7 +283,7 @@ class CheckpointStore:
             CheckpointWriteError: One could not be deleted.
         """
         with self._writing():
-            return self._sweep()
+            return appearing.sweep(self._checkpoints)
 
     # -- names and records -------------------------------------------------------------------------------------------
 
@@ -343,23 +339,9 @@ class CheckpointStore:
         return None if newest is None else self._at(newest).to_share()
 
     def _place(self, name: str, write: Callable[[Path], object]) -> Checkpoint:
-        """Have a directory written under another name, and give it this one once it is whole and on disk."""
-        staged = self._checkpoints / f"{_STAGING}{name}-{uuid.uuid4().hex[:8]}"
-        try:
-            durable.make_directory(self._checkpoints)
-            staged.mkdir()
-            write(staged)
-            self._clear_way(name)
-            durable.rename_directory(staged, self._checkpoints / name)
-        except (OSError, InvalidArgumentError) as error:
-            self._discard(staged)
-            raise _write_error(
-                "a checkpoint could not be written", self._checkpoints / name, error
-            ) from error
-        except BaseException:
-            self._discard(staged)
-            raise
+        """Have a checkpoint appear, and take note of it."""
         self._verified.discard(name)
+        appearing.place(self._checkpoints / name, write)
         checkpoint = self._at(name)
         self._records.add(checkpoint)
         self._undecided.committed(name)
@@ -397,50 +379,7 @@ class CheckpointStore:
             return None
         return checkpoint
 
-    def _clear_way(self, name: str) -> None:
-        """Take a damaged checkpoint's name from it: the one that replaces it is on disk already."""
-        if (self._checkpoints / name).exists():
-            self._delete(name)
-
     def _delete(self, name: str) -> None:
-        doomed = self._checkpoints / f"{_STAGING}deleted-{name}-{uuid.uuid4().hex[:8]}"
-        try:
-            durable.rename_directory(self._checkpoints / name, doomed)
-            durable.remove_directory(doomed)
-        except OSError as error:
-            raise _write_error(
-                "a checkpoint could not be deleted", self._checkpoints / name, error
-            ) from error
+        appearing.remove(self._checkpoints / name)
         self._records.forget(name)
         self._verified.discard(name)
-
-    def _discard(self, staged: Path) -> None:
-        try:
-            durable.remove_directory(staged)
-        except OSError as error:
-            logger.warning("%s is left behind until the next run sweeps it: %s", staged, error)
-
-    def _sweep(self) -> int:
-        swept = 0
-        try:
-            for entry in self._listing():
-                if entry.startswith(_STAGING):
-                    durable.remove_directory(self._checkpoints / entry)
-                    swept += 1
-        except OSError as error:
-            raise _write_error(
-                "what a dead process left cannot be deleted", self._checkpoints, error
-            ) from error
-        return swept
-
-
-def _write_error(what: str, where: Path, error: Exception) -> CheckpointWriteError:
-    return CheckpointWriteError(
-        what,
-        where=str(where),
-        received=str(error)
-        if isinstance(error, InvalidArgumentError)
-        else f"{type(error).__name__}: {error}",
-        expected="a directory on a disk with room, that this process may write to",
-        remedy="checkpoints committed before it are intact",
-    )
