@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
+from paddle_warm_callbacks.arguments import nearest, require_choice, require_int, require_number
 from paddle_warm_callbacks.checkpoint.newest import best, newest_verified
 from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, open_source
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
-from paddle_warm_callbacks.errors import InvalidArgumentError
+from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 from paddle_warm_callbacks.hapi import pretrained, proof, rank_state, resume, training_state, warm_start
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
@@ -69,7 +69,7 @@ class WarmStartCallback(FitCallback):
         report: After ``fit`` has begun, a :class:`RestoreReport`: what was loaded, transplanted, skipped, and why.
 
     Raises:
-        InvalidArgumentError: A wrong argument, at once.
+        InvalidArgumentError: A wrong argument, at once. In ``fit``: another WarmStartCallback is among the callbacks.
         SourceError: In ``fit``: the source or the checkpoint named is not there.
         RegistryError: In ``fit``: the registry has no such model, version or tag.
         CoverageError: In ``fit``: less than ``min_loaded`` of the network would be filled.
@@ -150,6 +150,7 @@ class WarmStartCallback(FitCallback):
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Restore what there is; runs once every callback has had its ``on_train_begin``."""
+        _require_alone(loop)
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
@@ -226,7 +227,20 @@ class WarmStartCallback(FitCallback):
             store = CheckpointStore(self._run_dir)
             mirror = self._mirror or loop.mirrors.get(self._run_dir.resolve())
             return best(store, mirror) if self._resume_from == "best" else newest_verified(store, mirror)
-        return open_checkpoint(self._resume_from)
+        try:
+            return open_checkpoint(self._resume_from)
+        except SourceError as error:
+            text = os.fspath(self._resume_from)
+            meant = None if "/" in text else nearest(text, ("latest", "best"))
+            if meant is None:
+                raise
+            raise SourceError(
+                "there is no checkpoint to resume from",
+                where="WarmStartCallback(resume_from=)",
+                received=repr(self._resume_from),
+                expected="latest, best, or the path or URL of a checkpoint",
+                remedy=f"did you mean {meant!r}?",
+            ) from error
 
     def _choose(self, checkpoint: Checkpoint | None) -> Start:
         return choose_start(
@@ -270,6 +284,19 @@ class WarmStartCallback(FitCallback):
             )
             report = replace(report, optimizer_restored=tuple(restored))
         return report
+
+
+def _require_alone(loop: FitLoop) -> None:
+    """Refuse a second WarmStartCallback: its weights would replace what the first has resumed."""
+    starts = sum(isinstance(callback, WarmStartCallback) for callback in loop.callbacks)
+    if starts > 1:
+        raise InvalidArgumentError(
+            "a fit starts once: what one loads, the next would replace",
+            where="fit(callbacks=)",
+            received=f"{starts} of WarmStartCallback",
+            expected="one, for the resume and the source: a run that is interrupted goes on, a new one starts warm",
+            remedy='WarmStartCallback("old.pdparams", run_dir="runs/new", resume_from="latest")',
+        )
 
 
 def _in_words(source: Any) -> str | None:

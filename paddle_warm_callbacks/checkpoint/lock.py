@@ -49,8 +49,13 @@ class RunLock:
         self._key = (os.getpid(), self._run_dir)
         with _held_guard:
             if self._key in _held:
-                raise _busy(
-                    self._run_dir, f"process {os.getpid()} on {socket.gethostname()}, this very process"
+                raise RunDirectoryBusyError(
+                    "this process writes to this run directory already",
+                    where=str(self._run_dir),
+                    received=f"process {os.getpid()} on {socket.gethostname()}, this very process",
+                    expected="one writer; readers are always welcome",
+                    remedy="among callbacks, one PeriodicCheckpoint with several policies, "
+                    "save=EveryNEpochs(1) | EveryNSteps(500); else end what writes, or give another run_dir",
                 )
             self._descriptor = self._acquire()
             _held[self._key] = self

@@ -12,6 +12,7 @@ import paddle
 from paddle.vision.datasets import DatasetFolder
 from PIL import Image
 
+from paddle_warm_callbacks.arguments import nearest
 from paddle_warm_callbacks.errors import SourceError
 
 
@@ -59,14 +60,18 @@ class ImageFolder(paddle.io.Dataset):  # type: ignore[misc]  # Paddle is untyped
         augment: bool = False,
     ) -> None:
         super().__init__()
-        missing = sorted(set(classes) - set(class_names(folder)))
+        there = class_names(folder)
+        missing = sorted(set(classes) - set(there))
         if missing:
+            near = nearest(missing[0], [name for name in there if name not in classes])
             raise SourceError(
                 "a class has no images",
                 where=str(folder),
-                received=f"no folder for {', '.join(missing)}",
+                received=f"no folder for {', '.join(missing)}; there are {', '.join(there)}",
                 expected=f"folders {', '.join(classes)}",
-                remedy="training and validation need the same classes",
+                remedy=f"is {missing[0]} the folder {near}? Write both alike"
+                if near
+                else "training and validation need the same classes, and each label a folder of its name",
             )
         number = {name: index for index, name in enumerate(classes)}
         taken: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from paddle_warm_callbacks.checkpoint.staging import MODEL
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
 from paddle_warm_callbacks.errors import ResumeChangedError
 from paddle_warm_callbacks.hapi import redealing, training_state, warm_start
@@ -14,6 +15,8 @@ from paddle_warm_callbacks.plan.report import RestoreReport
 from paddle_warm_callbacks.progress import Progress
 
 logger = logging.getLogger("paddle_warm_callbacks")
+
+_MOST_TENSORS = 4
 
 
 def resume(loop: FitLoop, checkpoint: Checkpoint, *, on_change: str) -> RestoreReport:
@@ -44,7 +47,7 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, on_change: str) -> RestoreR
         rate_of_script=loop.rate_of_script,
     )
     breaking = tuple(change for change in found if change.reason is not None)
-    _refuse(checkpoint, breaking, found, on_change)
+    _refuse(loop, checkpoint, breaking, found, on_change)
     for change in found:
         if not change.harmless:
             logger.warning("the script has changed since %s: %s", checkpoint.name, change)
@@ -87,16 +90,21 @@ def resume(loop: FitLoop, checkpoint: Checkpoint, *, on_change: str) -> RestoreR
 
 
 def _refuse(
-    checkpoint: Checkpoint, breaking: tuple[Change, ...], found: tuple[Change, ...], on_change: str
+    loop: FitLoop,
+    checkpoint: Checkpoint,
+    breaking: tuple[Change, ...],
+    found: tuple[Change, ...],
+    on_change: str,
 ) -> None:
     if breaking and on_change != "adapt":
+        tensors = _tensors_changed(loop, checkpoint) if breaking[0].fact == "network" else []
         raise ResumeChangedError(
             "the script has changed since the checkpoint: the run cannot go on exactly",
             where=checkpoint.path,
-            received="; ".join(map(str, breaking)),
+            received="; ".join([*map(str, breaking), *tensors]),
             expected="the script as it was",
-            remedy="undo the change; or on_change='adapt' to load what fits and repeat the epoch; or start another run "
-            "warm from this checkpoint: WarmStartCallback(source=…) with a new run_dir",
+            remedy="undo the change; or on_change='adapt' to load what fits and repeat the epoch; or begin another run "
+            "with a new run_dir, from scratch, or warm from this checkpoint: WarmStartCallback(source=…)",
         )
     inexact = [change for change in found if not change.harmless]
     if inexact and on_change == "strict":
@@ -107,6 +115,19 @@ def _refuse(
             expected="the script as it was, for on_change='strict'",
             remedy="undo the change; or on_change='raise' to go on with what each change means",
         )
+
+
+def _tensors_changed(loop: FitLoop, checkpoint: Checkpoint) -> list[str]:
+    """Say of the first few tensors in words what the digests of two networks only say in sum."""
+    saved = {entry.name: list(entry.shape) for entry in checkpoint.read_tensors() if entry.file == MODEL}
+    here = {name: list(tensor.shape) for name, tensor in loop.network.state_dict().items()}
+    changed = [
+        f"{name} {saved.get(name, 'not there')} when saved, {here.get(name, 'not there')} now"
+        for name in {**saved, **here}
+        if saved.get(name) != here.get(name)
+    ]
+    more = len(changed) - _MOST_TENSORS
+    return [*changed[:_MOST_TENSORS], *([f"and {more} more tensors"] if more > 0 else [])]
 
 
 def _notes_on_regrouping(loop: FitLoop, counters: dict[str, Any], within_epoch: bool) -> list[str]:

@@ -24,7 +24,7 @@ def of_unknown(wanted: Iterable[str], names: Sequence[str], *, evaluates: bool) 
     said = []
     for name in sorted(set(wanted).difference(there)):
         if name in names:
-            said.append(f"there is never a {name}: it is of an evaluation, and fit was given no eval_data")
+            said.append(f"{name} will never be there: it is of an evaluation, and fit was given no eval_data")
             continue
         near = nearest(name, there)
         question = f": did you mean {near}? There are" if near else "; there are"

@@ -552,7 +552,7 @@ def test_a_metric_that_nothing_has_is_said_once(tmp_path: Path, caplog: pytest.L
 
 def test_a_metric_of_evaluation_without_one_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(model(), PeriodicCheckpoint(tmp_path, save=EveryNSteps(2) | OnNewBest("acc")), epochs=1)
-    assert "there is never a acc: it is of an evaluation, and fit was given no eval_data" in caplog.text
+    assert "acc will never be there: it is of an evaluation, and fit was given no eval_data" in caplog.text
 
 
 class Failing(Points):

@@ -231,6 +231,29 @@ def test_an_explicit_checkpoint_that_is_not_there_is_an_error(tmp_path: Path) ->
         fit(model(), WarmStartCallback(resume_from=str(tmp_path / "gone")))
 
 
+def test_a_misspelt_latest_is_told_as_such_and_a_path_as_a_path(tmp_path: Path) -> None:
+    for given, meant in (("lastest", "latest"), ("Best", "best")):
+        with pytest.raises(SourceError) as caught:
+            fit(model(), WarmStartCallback(run_dir=str(tmp_path), resume_from=given))
+        assert caught.value.remedy == f"did you mean {meant!r}?"
+    with pytest.raises(SourceError) as caught:
+        fit(model(), WarmStartCallback(resume_from=str(tmp_path / "latest")))
+    assert "'latest'" not in caught.value.remedy
+
+
+def test_a_second_start_is_refused_before_it_replaces_what_was_resumed(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    trained = model(seed=3)
+    before = bits(trained)
+    second = WarmStartCallback(model(seed=9).network)
+    with pytest.raises(InvalidArgumentError, match="a fit starts once") as caught:
+        fit(trained, resumed(tmp_path), second)
+    assert "2 of WarmStartCallback" in caught.value.received
+    assert bits(trained) == before
+    fit(trained, resumed(tmp_path))
+    assert bits(trained) != before
+
+
 def test_another_batch_size_inside_an_epoch_is_refused(tmp_path: Path) -> None:
     interrupted_run(tmp_path)
     trained = model()
@@ -256,6 +279,16 @@ def test_another_batch_size_at_an_epochs_boundary_is_harmless_and_said(tmp_path:
     assert sorted(losses.seen) == [(1, 0), (1, 1)]
     assert warm.report is not None
     assert any("batch_size: 4 when saved, 6 now (harmless)" in note for note in warm.report.notes)
+
+
+@pytest.mark.parametrize("layout", ["native", "shards"])
+def test_a_refused_network_is_told_by_the_tensors_that_changed(tmp_path: Path, layout: str) -> None:
+    interrupted_run(tmp_path, layout=layout)
+    with pytest.raises(ResumeChangedError) as caught:
+        fit(model(classes=4), resumed(tmp_path))
+    assert "fc.weight [5, 3] when saved, [5, 4] now; fc.bias [3] when saved, [4] now" in caught.value.received
+    assert "body" not in caught.value.received
+    assert "a new run_dir, from scratch" in caught.value.remedy
 
 
 def test_another_network_is_refused_or_adapted_to(tmp_path: Path) -> None:

@@ -119,8 +119,9 @@ def test_a_forked_child_does_not_release_its_parents_lock(tmp_path: Path) -> Non
 
 def test_a_process_keeps_itself_out_too(tmp_path: Path) -> None:
     tmp_path.with_name("link").symlink_to(tmp_path)
-    with RunLock(tmp_path), pytest.raises(RunDirectoryBusyError, match="this very process"):
+    with RunLock(tmp_path), pytest.raises(RunDirectoryBusyError, match="this very process") as caught:
         RunLock(tmp_path.with_name("link"))
+    assert "one PeriodicCheckpoint with several policies" in caught.value.remedy
     with RunLock(tmp_path):
         pass
 

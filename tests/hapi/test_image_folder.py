@@ -55,3 +55,10 @@ def test_a_folder_that_is_not_there_and_one_without_classes_are_told_apart(tmp_p
 def test_a_class_without_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"(?s)no folder for dent.*same classes"):
         ImageFolder(folder(tmp_path, scratch=1), ["scratch", "dent"], 4)
+
+
+def test_a_label_spelt_almost_as_a_folder_is_asked_about(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        ImageFolder(folder(tmp_path, scratch=1, dent=1), ["dent", "scrach"], 4)
+    assert caught.value.remedy == "is scrach the folder scratch? Write both alike"
+    assert "there are dent, scratch" in caught.value.received
