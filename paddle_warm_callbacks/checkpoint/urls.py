@@ -19,6 +19,7 @@ _SECONDS_TO_ANSWER = 120
 T = TypeVar("T")
 
 S3 = frozenset({"s3", "s3a"})
+_GOOGLE = frozenset({"gs", "gcs"})
 # For an answer. botocore counts from when a request begins to be sent, and on a slow line that takes its time.
 _S3_SECONDS = 60
 # There are no directories there, and making one would make the bucket, which nobody asked for if its name is mistyped.
@@ -185,14 +186,17 @@ def make_directory(files: Any, path: str) -> None:
 
 
 def require_bucket(files: Any, path: str) -> None:
-    """Check that the bucket of an S3 path is there: listing one that is not finds nothing, as if it were empty.
+    """Check that the bucket of an S3 or Google path is there: a search in one that is not finds nothing, silently.
 
     Raises:
         FileNotFoundError: It is not there.
         OSError: It could not be reached.
     """
-    if not S3.isdisjoint(protocols(files)):
+    spoken = protocols(files)
+    if not S3.isdisjoint(spoken):
         files.call_s3("list_objects_v2", Bucket=files.split_path(path)[0], MaxKeys=1)
+    elif not _GOOGLE.isdisjoint(spoken):
+        files.ls(path.partition("/")[0], max_results=1)
 
 
 def bytes_at(files: Any, path: str) -> bytes | None:
