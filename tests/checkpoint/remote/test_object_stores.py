@@ -45,7 +45,7 @@ class Served:
         refuse: Makes this process come with credentials that do not count from now on.
         refusal: What is to be said of them.
         reads: The names of the query's parameters where an object's bytes are asked for.
-        sends_part: That of one which only a piece of a large file has.
+        sends_part: That of one which a piece of a large file has.
         rate: The limit, in bytes per second, with which large files go in pieces of a few MB; None: without one.
     """
 
@@ -66,8 +66,12 @@ class Served:
         )
 
     def parts(self) -> list[str]:
-        """Return the checkpoint of each piece of a large file that was sent."""
-        return [key.split("/")[3] for _, key, query in self.store.requests if self.sends_part in query]
+        """Return of each piece of a model that was sent, of which checkpoint it is."""
+        return [
+            key.split("/")[3]
+            for _, key, query in self.store.requests
+            if self.sends_part in query and key.endswith("/model.pdparams")
+        ]
 
 
 @contextmanager
