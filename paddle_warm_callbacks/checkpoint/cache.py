@@ -15,7 +15,7 @@ from tqdm import tqdm
 from paddle_warm_callbacks.checkpoint import durable, mirror
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.checkpoint.urls import is_url, opened
+from paddle_warm_callbacks.checkpoint.urls import answered, is_url, opened
 from paddle_warm_callbacks.errors import SourceError, WarmCallbacksError
 from paddle_warm_callbacks.secrets import cause, redacted
 
@@ -46,15 +46,15 @@ def fetch_file(url: str) -> Path:
     """Return a local copy of the file at ``url``, downloading it unless that very version is in the cache.
 
     An interrupted download goes on where it stopped, in this call (three attempts) or in a later one; a second process
-    waits for the first. The size is compared with what the server says. On a terminal a bar shows how far it is.
+    waits for the first. The size is compared with what the server says. On a terminal a bar shows how far it is. A
+    server that falls silent is given up, as :func:`~paddle_warm_callbacks.checkpoint.urls.answered` says.
 
     Raises:
         SourceError: There is no such file, or it could not be fetched.
     """
     files, path = opened(url)
     try:
-        size = files.size(path)
-        version = _version(files, path)
+        size, version = answered(url, lambda: (files.size(path), _version(files, path)))
     # Every storage library raises its own.
     except Exception as error:
         raise _unreachable(url, error) from cause(error)
@@ -76,7 +76,7 @@ def fetch_checkpoint(url: str) -> Checkpoint:
     """
     files, path = opened(url)
     try:
-        manifest: bytes = files.cat_file(f"{path}/{MANIFEST}")
+        manifest: bytes = answered(url, lambda: files.cat_file(f"{path}/{MANIFEST}"))
     except Exception as error:
         raise _unreachable(f"{url}/{MANIFEST}", error) from cause(error)
     place = cache_dir() / _key(url, hashlib.sha256(manifest).hexdigest(), None)
@@ -117,7 +117,7 @@ def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> N
     logger.info("downloading %s (%s bytes) to %s", url, "?" if size is None else f"{size:,}", target)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _append(files, path, part, size)
+            _append(files, path, url, part, size)
             found = part.stat().st_size
             if size is None or found == size:
                 break
@@ -134,17 +134,19 @@ def _fetch(files: Any, path: str, url: str, size: int | None, target: Path) -> N
     part.replace(target)
 
 
-def _append(files: Any, path: str, part: Path, size: int | None) -> None:
+def _append(files: Any, path: str, url: str, part: Path, size: int | None) -> None:
     """Copy the rest of a remote file to ``part``, with a progress bar; all of it where its size is not known."""
     resume = size is not None
-    with part.open("ab" if resume else "wb") as out, files.open(path, "rb") as remote:
+    # As much is read ahead as a block, of which s3fs's own is 50 MB: much for a narrow line in the time of one answer.
+    remote = answered(url, lambda: files.open(path, "rb", block_size=_PIECE_BYTES))
+    with part.open("ab" if resume else "wb") as out, remote:
         begun = out.tell()
         if begun:
             remote.seek(begun)
         # None shows the bar where someone is looking: on a terminal.
         name = part.stem
         with tqdm(desc=name, initial=begun, total=size, unit="B", unit_scale=True, disable=None) as bar:
-            while piece := remote.read(_PIECE_BYTES):
+            while piece := answered(url, lambda: remote.read(_PIECE_BYTES)):
                 out.write(piece)
                 bar.update(len(piece))
 

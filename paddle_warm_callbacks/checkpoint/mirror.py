@@ -216,11 +216,16 @@ def download(url: str, into: Path) -> Checkpoint:
 
 
 def _shown_on(bar: Any) -> Any:
-    """Return what fsspec tells of each piece that it has copied, shown on one bar for several files."""
+    """Return what fsspec tells of each piece of a file that it has copied, shown on one bar for several files."""
     from fsspec.callbacks import Callback  # slow to import, as all of it
 
     callback: Any = Callback()
-    callback.relative_update = bar.update
+
+    def arrived(count: int) -> None:
+        callback.value += count
+        bar.update(count)
+
+    callback.relative_update = arrived
     return callback
 
 
@@ -230,10 +235,10 @@ def download_into(url: str, directory: Path) -> None:
     Raises:
         SourceError: There is no checkpoint at ``url``.
         CorruptCheckpointError: What came is not what its manifest says.
-        OSError: The file system was not reached.
+        OSError: The file system was not reached; a TimeoutError if it fell silent.
     """
     files, root = opened(url)
-    data = bytes_at(files, f"{root}/{MANIFEST}")
+    data = answered(url, lambda: bytes_at(files, f"{root}/{MANIFEST}"))
     if data is None:
         raise SourceError(
             "there is no whole checkpoint", where=url, received=f"no {MANIFEST}",
@@ -245,7 +250,11 @@ def download_into(url: str, directory: Path) -> None:
     with bar, ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
 
         def get(name: str) -> None:
-            files.get_file(f"{root}/{name}", str(directory / name), callback=_shown_on(bar))
+            shown = _shown_on(bar)
+            target = str(directory / name)
+            answered(
+                url, lambda: files.get_file(f"{root}/{name}", target, callback=shown), lambda: shown.value
+            )
 
         list(pool.map(get, manifest.files))
     (directory / MANIFEST).write_bytes(data)

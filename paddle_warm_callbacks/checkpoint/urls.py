@@ -125,12 +125,17 @@ def _cannot_be_opened(url: str, error: Exception) -> SourceError:
     )
 
 
-def answered(url: str, ask: Callable[[], T]) -> T:
+def answered(url: str, ask: Callable[[], T], arrived: Callable[[], int] = lambda: 0) -> T:
     """Return what ``ask`` returns, which asks a storage that may be silent; it waits no longer than the limit.
 
     The limit is ``PADDLE_WARM_CALLBACKS_SECONDS_TO_ANSWER`` seconds of the environment, else 120. Some storage
     libraries wait for ever, or for as long again at each of their retries. A question without an answer is left to a
     daemon thread, which ends when its library gives up. fsspec has a file system for each thread: open it before.
+
+    Args:
+        url: Whom is asked; a local path is waited for.
+        ask: The question.
+        arrived: How much of a long answer has come, so far: while it changes, the limit begins anew.
 
     Raises:
         TimeoutError: There was no answer in time.
@@ -149,11 +154,14 @@ def answered(url: str, ask: Callable[[], T]) -> T:
             answer.set_exception(error)
 
     threading.Thread(target=work, name="checkpoint-question", daemon=True).start()
-    done, _ = wait([answer], seconds)
-    if not done:
-        raise TimeoutError(
-            f"no answer within {seconds:g} s; {ANSWER_VARIABLE} in the environment sets how many to wait"
-        )
+    before = arrived()
+    while not wait([answer], seconds).done:
+        so_far = arrived()
+        if so_far == before:
+            raise TimeoutError(
+                f"no answer within {seconds:g} s; {ANSWER_VARIABLE} in the environment sets how many to wait"
+            )
+        before = so_far
     return answer.result()
 
 

@@ -17,6 +17,8 @@ class Files:
         content: Path to bytes.
         gets: (path, first byte) of every GET.
         seconds_a_get: How long each GET waits before it answers.
+        silent_after: A GET gets so many bytes, and waits for the rest until the server ends; None: none does.
+        seconds_a_piece: How long each tenth of an answer above 1 MB takes.
         break_from: A GET that wants this byte, or later ones, gets half and then no connection; None: none does.
     """
 
@@ -25,6 +27,9 @@ class Files:
         self.gets: list[tuple[str, int]] = []
         self.seconds_a_get = 0.0
         self.break_from: int | None = None
+        self.silent_after: int | None = None
+        self.seconds_a_piece = 0.0
+        self.ended = threading.Event()
 
 
 @contextmanager
@@ -48,7 +53,15 @@ def serving() -> Iterator[tuple[Files, str]]:
                 self.wfile.write(body[: len(body) // 2])
                 self.close_connection = True
                 return
-            self.wfile.write(body)
+            if files.silent_after is not None and len(body) > files.silent_after:
+                self.wfile.write(body[: files.silent_after])
+                files.ended.wait()
+                self.close_connection = True
+                return
+            piece = -(-len(body) // 10)
+            for begin in range(0, len(body), max(piece, 1)):
+                time.sleep(files.seconds_a_piece if len(body) > 1_000_000 else 0.0)
+                self.wfile.write(body[begin : begin + piece])
 
         def _headers(self) -> tuple[bytes, int] | None:
             content = files.content.get(self.path)
@@ -80,6 +93,7 @@ def serving() -> Iterator[tuple[Files, str]]:
     try:
         yield files, f"http://127.0.0.1:{server.server_port}"
     finally:
+        files.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()
