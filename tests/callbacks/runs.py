@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
+
+from paddle_warm_callbacks import CheckpointStore
 
 SAMPLES, BATCH = 12, 4
 STEPS = SAMPLES // BATCH
@@ -75,3 +78,8 @@ def fit(of: paddle.Model, *callbacks: Any, epochs: int = 3, **options: Any) -> N
 def bits(of: paddle.Model) -> dict[str, bytes]:
     """Return every tensor's bytes by structured name."""
     return {name: tensor.numpy().tobytes() for name, tensor in of.network.state_dict().items()}
+
+
+def names(run_dir: Path) -> list[str]:
+    """Return the names of the checkpoints in a run directory, oldest first."""
+    return [checkpoint.name for checkpoint in CheckpointStore(str(run_dir)).list()]

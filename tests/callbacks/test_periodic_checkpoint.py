@@ -1,9 +1,8 @@
-"""Checkpoints fall where policies say, hold one step's state, survive signals, and leave nothing behind."""
+"""Checkpoints fall where policies say, hold one step's state, and leave nothing behind."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,7 +24,6 @@ from paddle_warm_callbacks import (
     EveryNSteps,
     KeepBest,
     KeepLatest,
-    OnException,
     OnNewBest,
     PeriodicCheckpoint,
     Stage,
@@ -37,11 +35,7 @@ from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentEr
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.plan.saving import SaveMoment, SavePolicy
-from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
-
-
-def names(run_dir: Path) -> list[str]:
-    return [checkpoint.name for checkpoint in CheckpointStore(str(run_dir)).list()]
+from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model, names
 
 
 def test_checkpoints_fall_where_the_policy_says(tmp_path: Path) -> None:
@@ -242,36 +236,6 @@ def test_metrics_of_the_evaluation_name_the_best(tmp_path: Path) -> None:
     assert {"acc", "loss", "train_acc", "train_loss"} <= best.manifest.metrics.keys()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_at_the_steps_end_and_stops(tmp_path: Path, number: signal.Signals) -> None:
-    class Kill(Losses):
-        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-            if (self.epoch, step) == (1, 1):
-                os.kill(os.getpid(), number)
-
-    before = signal.getsignal(number)
-    losses, callback = Kill(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50))
-    fit(model(), callback, losses)
-    assert max(losses.seen) == (1, 1)
-    assert callback.preempted_by == number.name
-    assert names(tmp_path) == [f"step-{STEPS + 2:08d}"]
-    assert signal.getsignal(number) is before
-
-
-def test_the_signals_can_be_chosen(tmp_path: Path) -> None:
-    class Kill(Losses):
-        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-            if (self.epoch, step) == (1, 1):
-                os.kill(os.getpid(), signal.SIGUSR2)
-
-    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50), save_on_signal=["SIGUSR2"])
-    fit(model(), callback, Kill())
-    assert callback.preempted_by == "SIGUSR2"
-    for wrong in (["SIGTREM"], ["SIGKILL"], "SIGTERM"):
-        with pytest.raises(InvalidArgumentError, match="SIGUSR2"):
-            PeriodicCheckpoint(str(tmp_path), save_on_signal=wrong)
-
-
 def test_a_save_that_waits_for_the_one_before_is_counted_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,127 +253,6 @@ def test_a_save_that_waits_for_the_one_before_is_counted_and_logged(
     assert len(names(tmp_path)) == STEPS, "none is left out"
     assert caplog.text.count("a save waited") == callback.waited
     assert sum(event.seconds_blocked for event in callback.events) > 0.05
-
-
-def test_a_signal_during_evaluation_saves_the_state_before_it_at_once(tmp_path: Path) -> None:
-    seen: list[list[str]] = []
-
-    class Kill(Losses):
-        def on_eval_batch_begin(self, step: int, logs: Any = None) -> None:
-            if step == 0 and self.epoch == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            if step == 2 and self.epoch == 1:
-                seen.append(names(tmp_path))
-
-    losses = Kill()
-    fit(model(), PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50)), losses, eval_data=Points())
-    assert seen == [[f"step-{2 * STEPS:08d}"]], "on disk before the evaluation has ended"
-    assert max(losses.seen)[0] == 1
-    (after,) = CheckpointStore(str(tmp_path)).list()
-    assert after.progress.epoch == 2, "the later takes the earlier one's place"
-
-
-def test_a_signal_while_data_is_awaited_saves_at_once(tmp_path: Path) -> None:
-    in_time: list[bool] = []
-
-    class Slow(Points):
-        """The fifth batch arrives only once the checkpoint is there."""
-
-        asked = 0
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            Slow.asked += 1
-            if Slow.asked == 4 * STEPS + 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-                deadline = time.monotonic() + 20
-                while not callback.events and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                in_time.append(bool(callback.events))
-            return super().__getitem__(index)
-
-    callback = PeriodicCheckpoint(str(tmp_path), save=EveryNEpochs(50))
-    loader = paddle.io.DataLoader(Slow(), batch_size=4, use_buffer_reader=False)
-    losses = Losses()
-    model().fit(loader, epochs=3, callbacks=[callback, losses], verbose=0)
-    assert in_time == [True]
-    assert callback.preempted_by == "SIGTERM"
-    assert len(callback.events) == 1, "one signal, one checkpoint"
-    (saved,) = CheckpointStore(str(tmp_path)).list()
-    assert saved.progress.global_step == len(losses.seen), "no step is done after it, to be done again"
-
-
-class CountsEpochs(paddle.callbacks.Callback):  # type: ignore[misc]
-    """A user's callback with a state that each epoch's beginning changes, and a signal at the fourth's first sample."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.begun += 1
-
-    def state_dict(self) -> dict[str, int]:
-        return {"begun": self.begun}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.begun = state["begun"]
-
-
-@pytest.mark.parametrize("sample", [4 * STEPS + 1, 4 * STEPS + 5, 2 * 4 * STEPS + 1])
-def test_a_run_stopped_while_it_waits_for_data_goes_on_to_the_bit(tmp_path: Path, sample: int) -> None:
-    class Slow(Points):
-        def __init__(self, signals: bool) -> None:
-            self.asked, self.signals = 0, signals
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            self.asked += 1
-            if self.signals and self.asked == sample:
-                os.kill(os.getpid(), signal.SIGTERM)
-                deadline = time.monotonic() + 20
-                while not saver.events and time.monotonic() < deadline:
-                    time.sleep(0.01)
-            return super().__getitem__(index)
-
-    saver: Any = None
-
-    def train(run_dir: Path, signals: bool) -> tuple[paddle.Model, Losses, CountsEpochs, PeriodicCheckpoint]:
-        nonlocal saver
-        np.random.seed(5)
-        trained, losses, counted = model(), Losses(), CountsEpochs()
-        saver = PeriodicCheckpoint(run_dir, save=EveryNEpochs(50))
-        start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
-        loader = paddle.io.DataLoader(Slow(signals), batch_size=4, shuffle=True, use_buffer_reader=False)
-        trained.fit(loader, epochs=4, callbacks=[start, counted, saver, losses], verbose=0)
-        return trained, losses, counted, saver
-
-    whole, every, counted, _ = train(tmp_path / "whole", False)
-    _, before, _, stopped = train(tmp_path / "cut", True)
-    assert [event.name for event in stopped.events] == names(tmp_path / "cut")
-    assert len(stopped.events) == 1
-    assert 0 < len(before.seen) < len(every.seen)
-    again, after, counted_again, _ = train(tmp_path / "cut", False)
-    assert bits(again) == bits(whole)
-    assert {**before.seen, **after.seen} == every.seen
-    assert len(before.seen) + len(after.seen) == len(every.seen), "no step is done twice"
-    assert counted_again.begun == counted.begun
-
-
-def test_the_log_of_a_signal_says_how_to_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Kill(Losses):
-        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    fit(
-        model(),
-        PeriodicCheckpoint(tmp_path),
-        WarmStartCallback(run_dir=tmp_path, resume_from="latest"),
-        Kill(),
-    )
-    assert "run the same command again to go on" in caplog.text
-    caplog.clear()
-    fit(model(), PeriodicCheckpoint(tmp_path / "other"), Kill())
-    assert "same command" not in caplog.text
-    assert 'add WarmStartCallback(run_dir=…, resume_from="latest")' in caplog.text
 
 
 def test_two_processes_on_one_run_directory_are_told_apart(tmp_path: Path) -> None:
@@ -553,88 +396,3 @@ def test_a_metric_that_nothing_has_is_said_once(tmp_path: Path, caplog: pytest.L
 def test_a_metric_of_evaluation_without_one_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(model(), PeriodicCheckpoint(tmp_path, save=EveryNSteps(2) | OnNewBest("acc")), epochs=1)
     assert "acc will never be there: it is of an evaluation, and fit was given no eval_data" in caplog.text
-
-
-class Failing(Points):
-    """Raises after so many samples, over all workers; with noise, so that the order of draws matters."""
-
-    def __init__(self, samples: int | None) -> None:
-        self.left = None if samples is None else multiprocessing.Value("i", samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        if self.left is not None:
-            with self.left:
-                self.left.value -= 1
-                if self.left.value < 0:
-                    raise OSError("the disk is gone")
-        x, label = super().__getitem__(index)
-        return x + np.random.normal(size=3).astype("float32"), label
-
-
-# Without workers there is nothing to save: Paddle's own reader hangs when a data set raises.
-@pytest.mark.parametrize("samples", [5 * 4 + 1, 6 * 4 + 2, 7 * 4])
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Paddle's reader thread
-def test_the_state_before_a_failing_batch_is_saved_and_resumed_to_the_bit(
-    tmp_path: Path, samples: int, workers: int
-) -> None:
-    def train(run_dir: Path, samples: int | None, *callbacks: Any) -> paddle.Model:
-        np.random.seed(3)
-        trained = model()
-        loader = paddle.io.DataLoader(
-            Failing(samples), batch_size=4, shuffle=True, num_workers=workers, use_buffer_reader=False
-        )
-        saver = PeriodicCheckpoint(run_dir, save=EveryNEpochs(9) | OnException())
-        start = WarmStartCallback(run_dir=run_dir, resume_from="latest")
-        trained.fit(loader, epochs=3, callbacks=[start, saver, *callbacks], verbose=0)
-        return trained
-
-    straight = train(tmp_path / "straight", None)
-    with pytest.raises(SystemError, match="data reader raises an exception"):
-        train(tmp_path / "cut", samples)
-    saved = CheckpointStore(str(tmp_path / "cut")).latest_verified()
-    assert saved is not None
-    assert saved.progress.global_step >= 1
-    losses = Losses()
-    assert bits(train(tmp_path / "cut", None, losses)) == bits(straight)
-    assert len(losses.seen) == 3 * STEPS - saved.progress.global_step
-
-
-class FailsInEvaluation(paddle.callbacks.Callback):  # type: ignore[misc]
-    """Ends the second epoch's evaluation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun = 0
-
-    def on_eval_batch_begin(self, step: int, logs: Any = None) -> None:
-        self.begun += 1
-        if self.begun == STEPS + 2:
-            raise Interrupted
-
-
-def test_an_exception_in_an_evaluation_saves_what_it_was_made_of(tmp_path: Path) -> None:
-    def callbacks(run_dir: Path, save: Any) -> list[Any]:
-        return [
-            WarmStartCallback(run_dir=run_dir, resume_from="latest"),
-            PeriodicCheckpoint(run_dir, save=save, save_on_signal=False),
-        ]
-
-    straight = model()
-    fit(straight, *callbacks(tmp_path / "straight", EveryNEpochs(9)), eval_data=Points(), epochs=3)
-    saving, control = EveryNEpochs(9) | OnException(), EveryNEpochs(9)
-    for save, kept in ((saving, [2 * STEPS]), (control, [])):
-        run_dir = tmp_path / f"kept {len(kept)}"
-        with pytest.raises(Interrupted):
-            fit(model(), *callbacks(run_dir, save), FailsInEvaluation(), eval_data=Points(), epochs=3)
-        assert [c.progress.global_step for c in CheckpointStore(str(run_dir)).list()] == kept
-    resumed = model()
-    fit(resumed, *callbacks(tmp_path / "kept 1", saving), eval_data=Points(), epochs=3)
-    assert bits(resumed) == bits(straight)
-
-
-def test_an_exception_within_a_step_saves_nothing(tmp_path: Path) -> None:
-    saver = PeriodicCheckpoint(tmp_path, save=EveryNEpochs(9) | OnException())
-    with pytest.raises(Interrupted):
-        fit(model(), saver, Losses(fail_after=(1, 0)), epochs=3)
-    assert not CheckpointStore(str(tmp_path)).list()
