@@ -12,7 +12,7 @@ import paddle
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import freezing, optimizer_state, same_weights
-from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.callback import FitCallback, require_alone
 from paddle_warm_callbacks.hapi.data_parallel import GradientAveraging
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.lr import ParameterFactors, rates_as_built, rates_before_stages
@@ -138,7 +138,12 @@ class StagedUnfreeze(FitCallback):
                 expected="fit(train_data, eval_data, …)",
             )
         self.watched = []
-        _refuse_a_second(loop)
+        require_alone(
+            loop,
+            StagedUnfreeze,
+            "one StagedUnfreeze would freeze what another has thawed",
+            remedy="say everything in one list of stages",
+        )
         self._factors = ParameterFactors.of(loop)
         self._trainable = freezing.trained_names(loop.network, self._plan)
         _refuse_what_no_optimizer_moves(loop, self._trainable)
@@ -218,18 +223,6 @@ class StagedUnfreeze(FitCallback):
         loop.board.measures.update({"stage/index": index, "stage/trainable_share": self.trainable_share})
         logger.info(
             "stage %d: %d tensors, %.1f%% trainable", index, len(trainable), 100 * self.trainable_share
-        )
-
-
-def _refuse_a_second(loop: FitLoop) -> None:
-    count = sum(isinstance(callback, StagedUnfreeze) for callback in loop.callbacks)
-    if count > 1:
-        raise InvalidArgumentError(
-            "one StagedUnfreeze would freeze what another has thawed",
-            where="Model.fit(callbacks=)",
-            received=f"{count} StagedUnfreeze",
-            expected="one",
-            remedy="say everything in one list of stages",
         )
 
 

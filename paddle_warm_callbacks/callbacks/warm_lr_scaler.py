@@ -10,7 +10,7 @@ from typing import Any
 from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi import lr, optimizer_state
-from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.callback import FitCallback, require_alone
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.plan.lr import LRGroups, ScalerSettings, after_resume
 from paddle_warm_callbacks.progress import Progress
@@ -99,7 +99,12 @@ class WarmLRScaler(FitCallback):
 
     def fit_started(self, loop: FitLoop) -> None:
         """Settle what to follow, and scale."""
-        _refuse_a_second(loop)
+        require_alone(
+            loop,
+            WarmLRScaler,
+            "one WarmLRScaler would scale what another has scaled",
+            remedy="multiply the factors, and join the groups",
+        )
         self._settings = self._written
         self._rates_saved = {"all": float(loop.optimizer.get_lr())}
         base, scaled_by = self._after_resume(loop) if loop.resumed_from is not None else (None, 1.0)
@@ -180,15 +185,3 @@ def _shown(rates: Mapping[str, float]) -> str:
 
 def _described(settings: ScalerSettings) -> str:
     return f"factor {settings.factor:g}, warmup_steps {settings.warmup_steps}, groups {dict(settings.groups)}"
-
-
-def _refuse_a_second(loop: FitLoop) -> None:
-    count = sum(isinstance(callback, WarmLRScaler) for callback in loop.callbacks)
-    if count > 1:
-        raise InvalidArgumentError(
-            "one WarmLRScaler would scale what another has scaled",
-            where="Model.fit(callbacks=)",
-            received=f"{count} WarmLRScaler",
-            expected="one",
-            remedy="multiply the factors, and join the groups",
-        )

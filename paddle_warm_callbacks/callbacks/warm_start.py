@@ -14,7 +14,7 @@ from paddle_warm_callbacks.checkpoint.source import Source, open_checkpoint, ope
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.errors import InvalidArgumentError, SourceError
 from paddle_warm_callbacks.hapi import pretrained, proof, rank_state, resume, training_state, warm_start
-from paddle_warm_callbacks.hapi.callback import FitCallback
+from paddle_warm_callbacks.hapi.callback import FitCallback, require_alone
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.patterns import compile_patterns
 from paddle_warm_callbacks.plan.conversions import CONVERSIONS
@@ -150,7 +150,13 @@ class WarmStartCallback(FitCallback):
 
     def fit_opened(self, loop: FitLoop) -> None:
         """Restore what there is; runs once every callback has had its ``on_train_begin``."""
-        _require_alone(loop)
+        require_alone(
+            loop,
+            WarmStartCallback,
+            "a fit starts once: what one loads, the next would replace",
+            expected="one, for the resume and the source: a run that is interrupted goes on, a new one starts warm",
+            remedy='WarmStartCallback("old.pdparams", run_dir="runs/new", resume_from="latest")',
+        )
         if self._seed_samples is not None:
             loop.position.seed_samples(self._seed_samples)
         self.report = loop.report = rank_state.started_together(loop, lambda: self._start(loop))
@@ -284,19 +290,6 @@ class WarmStartCallback(FitCallback):
             )
             report = replace(report, optimizer_restored=tuple(restored))
         return report
-
-
-def _require_alone(loop: FitLoop) -> None:
-    """Refuse a second WarmStartCallback: its weights would replace what the first has resumed."""
-    starts = sum(isinstance(callback, WarmStartCallback) for callback in loop.callbacks)
-    if starts > 1:
-        raise InvalidArgumentError(
-            "a fit starts once: what one loads, the next would replace",
-            where="fit(callbacks=)",
-            received=f"{starts} of WarmStartCallback",
-            expected="one, for the resume and the source: a run that is interrupted goes on, a new one starts warm",
-            remedy='WarmStartCallback("old.pdparams", run_dir="runs/new", resume_from="latest")',
-        )
 
 
 def _in_words(source: Any) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import paddle
 
+from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 
 
@@ -65,3 +66,29 @@ class FitCallback(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is
 
     def fit_closed(self, loop: FitLoop) -> None:
         """Undo every change made to the user's objects. Called once per fit: after a return, an exception or Ctrl-C."""
+
+
+def require_alone(
+    loop: FitLoop, kind: type[FitCallback], what: str, *, expected: str = "one", remedy: str
+) -> None:
+    """Refuse a second callback of this kind in a fit.
+
+    Args:
+        loop: Of the fit.
+        kind: The class.
+        what: What two would do to each other.
+        expected: What one is enough for.
+        remedy: What to do instead.
+
+    Raises:
+        InvalidArgumentError: There is more than one.
+    """
+    count = sum(isinstance(callback, kind) for callback in loop.callbacks)
+    if count > 1:
+        raise InvalidArgumentError(
+            what,
+            where="Model.fit(callbacks=)",
+            received=f"{count} {kind.__name__}",
+            expected=expected,
+            remedy=remedy,
+        )

@@ -248,7 +248,7 @@ def test_a_second_start_is_refused_before_it_replaces_what_was_resumed(tmp_path:
     second = WarmStartCallback(model(seed=9).network)
     with pytest.raises(InvalidArgumentError, match="a fit starts once") as caught:
         fit(trained, resumed(tmp_path), second)
-    assert "2 of WarmStartCallback" in caught.value.received
+    assert "2 WarmStartCallback" in caught.value.received
     assert bits(trained) == before
     fit(trained, resumed(tmp_path))
     assert bits(trained) != before
