@@ -80,7 +80,8 @@ def prove(
         by anything, and the result says so.
 
     Raises:
-        ScriptFailedError: The script ends with an error, or trains nothing that our callbacks see.
+        ScriptFailedError: The script ends with an error, trains nothing that our callbacks see, or saves nothing before
+            its last step.
     """
     if not Path(script[0]).is_file():
         raise ScriptFailedError(
@@ -121,17 +122,39 @@ def prove(
 def _run_killed(
     script: Sequence[str], directory: Path, kills: int, chance: random.Random, steps: int, timeout: float
 ) -> tuple[int, ...]:
-    """Run, kill and resume until the script ends by itself; return the steps it was killed after."""
+    """Run, kill and resume until the script ends by itself; return the steps it was killed after.
+
+    A kill that leaves nothing to resume does not count: it would only show that the script can begin again.
+    """
     killed_at: list[int] = []
+    at_least = 1
     while len(killed_at) < kills:
         # At least one step further than last time, and never so far that the script ends by itself.
-        done = len(_steps(directory))
-        if _run(script, directory, timeout, kill_at=chance.randint(1, max(1, (steps - done) // 2))):
+        done = len(_steps(directory)) if killed_at else 0
+        kill_at = chance.randint(at_least, max(at_least, (steps - done) // 2))
+        if _run(script, directory, timeout, kill_at=kill_at):
             break
-        killed_at.append(len(_steps(directory)))
+        if _resumable(directory):
+            killed_at.append(len(_steps(directory)))
+            at_least = 1
+        elif kill_at >= steps - 1:
+            raise ScriptFailedError(
+                "the script leaves nothing to resume",
+                where=" ".join(script),
+                received=f"no checkpoint when killed after step {kill_at} of {steps}",
+                expected="a checkpoint before the last step",
+                remedy="save more often, for example save=EveryNEpochs(1) | EveryNSteps(5), or train more epochs",
+            )
+        else:
+            at_least = min(2 * kill_at, steps - 1)
     else:
         _run(script, directory, timeout)
     return tuple(killed_at)
+
+
+def _resumable(directory: Path) -> bool:
+    runs = directory / "runs"
+    return runs.is_dir() and any(CheckpointStore(str(run)).latest_verified() for run in runs.iterdir())
 
 
 def _run(script: Sequence[str], directory: Path, timeout: float, kill_at: int | None = None) -> bool:

@@ -41,6 +41,17 @@ def test_a_script_with_a_hidden_generator_is_told_what_differs_first_and_why(tmp
 
 
 @pytest.mark.slow
+def test_a_script_is_not_proved_by_kills_that_leave_nothing_to_resume(tmp_path: Path) -> None:
+    done = prove(tmp_path, "--seldom", "--hidden")
+    assert done.returncode == 1, "the first kills come before the first of few checkpoints, and prove nothing"
+    assert done.stdout.startswith("NOT identical: loss of step")
+    done = prove(tmp_path, "--seldom", "--at-the-end")
+    assert done.returncode == 2, done.stdout
+    assert "the script leaves nothing to resume" in done.stderr
+    assert "save more often" in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "first"),
     [

@@ -11,6 +11,7 @@ import paddle
 from paddle_warm_callbacks import EveryNSteps, PeriodicCheckpoint, WarmStartCallback
 
 hidden = np.random.default_rng(3)
+seldom = 12 if "--at-the-end" in sys.argv else 7
 
 
 class Points(paddle.io.Dataset):  # type: ignore[misc]  # Paddle is untyped
@@ -35,7 +36,7 @@ def train(run_dir: str, data: Points, evaluation: Points | None = None) -> None:
     model.prepare(adam, paddle.nn.CrossEntropyLoss(), paddle.metric.Accuracy())
     callbacks = [
         WarmStartCallback(run_dir=run_dir, resume_from="latest"),
-        PeriodicCheckpoint(run_dir, save=EveryNSteps(2)),
+        PeriodicCheckpoint(run_dir, save=EveryNSteps(seldom if "--seldom" in sys.argv else 2)),
     ]
     if "--bare" in sys.argv:
         callbacks = []
