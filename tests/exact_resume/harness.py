@@ -204,8 +204,18 @@ def compare(control: Job, killed: Job, again: Job) -> Comparison:
         if key not in before and key not in after:
             found.differences.append(f"{key}: never done")
     found.differences += [f"{key}: not in the control" for key in {**before, **after} if key not in expected]
-    found.differences += differing_arrays(again.final(), control.final())
+    found.differences += differing_arrays(_settled(again), _settled(control))
     return found
+
+
+def _settled(job: Job) -> dict[str, Any]:
+    """Return the final state without what no two runs have in common.
+
+    A thread that loads, and draws for it, reads ahead; where fit ends inside an epoch, how far it has come is chance.
+    """
+    chance = job.cell.num_iters is not None and job.cell.loading == "augmented"
+    left_out = ("next draws numpy", "next draws python") if chance else ()
+    return {name: array for name, array in job.final().items() if name not in left_out}
 
 
 def differing_arrays(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
