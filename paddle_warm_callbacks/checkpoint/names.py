@@ -10,6 +10,8 @@ from paddle_warm_callbacks.progress import Progress
 
 # The directory of a run that they are in.
 CHECKPOINTS = "checkpoints"
+# What begins so there is no checkpoint: one being written, or one being deleted; swept when its writer is dead.
+STAGING = ".staging-"
 
 _FORM = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?(?:\.g([1-9]\d*))?", re.ASCII)
 _GENERATION = re.compile(r"\.g(\d+)$", re.ASCII | re.MULTILINE)

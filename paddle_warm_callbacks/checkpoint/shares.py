@@ -28,7 +28,7 @@ from paddle_warm_callbacks.errors import CheckpointWriteError, RankError, in_a_l
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
-_PROBE = ".staging-probe-"
+_PROBE = f"{names.STAGING}probe-"
 
 
 class Agree(Protocol):

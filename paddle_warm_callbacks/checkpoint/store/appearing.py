@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paddle_warm_callbacks.checkpoint import durable
+from paddle_warm_callbacks.checkpoint.names import STAGING
 from paddle_warm_callbacks.errors import CheckpointWriteError, InvalidArgumentError
 
 logger = logging.getLogger("paddle_warm_callbacks")
-
-# What begins so is no checkpoint: one being written, or one being deleted.
-_STAGING = ".staging-"
 
 
 def place(directory: Path, write: Callable[[Path], object]) -> None:
@@ -29,7 +27,7 @@ def place(directory: Path, write: Callable[[Path], object]) -> None:
     Raises:
         CheckpointWriteError: It could not be written. What ``write`` raises besides is passed on.
     """
-    staged = directory.parent / f"{_STAGING}{directory.name}-{uuid.uuid4().hex[:8]}"
+    staged = directory.parent / f"{STAGING}{directory.name}-{uuid.uuid4().hex[:8]}"
     try:
         durable.make_directory(directory.parent)
         staged.mkdir()
@@ -51,7 +49,7 @@ def remove(directory: Path) -> None:
     Raises:
         CheckpointWriteError: It has its name and is whole, or has lost its name and is left to :func:`sweep`.
     """
-    doomed = directory.parent / f"{_STAGING}deleted-{directory.name}-{uuid.uuid4().hex[:8]}"
+    doomed = directory.parent / f"{STAGING}deleted-{directory.name}-{uuid.uuid4().hex[:8]}"
     try:
         durable.rename_directory(directory, doomed)
         durable.remove_directory(doomed)
@@ -68,7 +66,7 @@ def sweep(parent: Path) -> int:
     swept = 0
     try:
         for entry in os.listdir(parent) if parent.exists() else ():  # noqa: PTH208  # quick among 10,000
-            if entry.startswith(_STAGING):
+            if entry.startswith(STAGING):
                 durable.remove_directory(parent / entry)
                 swept += 1
     except OSError as error:
