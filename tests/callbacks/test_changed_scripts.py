@@ -57,6 +57,12 @@ def resume(model: paddle.Model, run_dir: Path, *callbacks: Any, **start: Any) ->
     return warm
 
 
+def uninterrupted(model: paddle.Model, run_dir: Path, *callbacks: Any) -> dict[str, bytes]:
+    """Train to the end, saving as the others do: on Paddle 2.6 a run with that draws otherwise than one without."""
+    fit(model, PeriodicCheckpoint(run_dir, save=EveryNSteps(1)), *callbacks)
+    return bits(model)
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     found = [r.getMessage() for r in caplog.records if "the script has changed" in r.getMessage()]
     assert all(r.levelno == logging.WARNING for r in caplog.records if r.getMessage() in found)
@@ -90,19 +96,16 @@ def test_an_unchanged_script_is_told_nothing(tmp_path: Path, caplog: pytest.LogC
 def test_another_setting_of_the_optimizer_is_in_force_and_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    interrupt(made(momentum=0.9), tmp_path)
+    interrupt(made(momentum=0.9), tmp_path / "run")
     continued = made(momentum=0.5)
-    warm = resume(continued, tmp_path)
+    warm = resume(continued, tmp_path / "run")
     (warning,) = said(caplog)
     assert "optimizer.momentum: 0.9 when saved, 0.5 now (in force: from here on" in warning
     assert warm.report is not None
     assert any("optimizer.momentum" in note for note in warm.report.notes)
-    expected = made(momentum=0.9)
-    fit(expected, Uses(_momentum=0.5))
-    assert bits(continued) == bits(expected)
-    unchanged = made(momentum=0.9)
-    fit(unchanged)
-    assert bits(continued) != bits(unchanged)
+    expected = uninterrupted(made(momentum=0.9), tmp_path / "expected", Uses(_momentum=0.5))
+    assert bits(continued) == expected
+    assert bits(continued) != uninterrupted(made(momentum=0.9), tmp_path / "unchanged")
 
 
 @pytest.mark.filterwarnings("ignore:.* can only be enabled")  # Paddle's, on a CPU
@@ -144,16 +147,16 @@ def test_another_learning_rate_is_not_in_force_and_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     before, after, says = RATES[kind]
-    interrupt(made(before()), tmp_path)
-    whole, continued = made(before()), made(after())
-    fit(whole)
-    resume(continued, tmp_path)
-    assert bits(continued) == bits(whole), "the old rate goes on, to the bit"
+    interrupt(made(before()), tmp_path / "run")
+    continued = made(after())
+    resume(continued, tmp_path / "run")
+    whole = uninterrupted(made(before()), tmp_path / "whole")
+    assert bits(continued) == whole, "the old rate goes on, to the bit"
     (warning,) = said(caplog)
     assert says in warning
     assert "not in force: the checkpoint's goes on" in warning
     with pytest.raises(ResumeChangedError, match=r"learning_rate\."):
-        resume(made(after()), tmp_path, on_change="strict")
+        resume(made(after()), tmp_path / "run", on_change="strict")
 
 
 @pytest.mark.parametrize("kind", RATES)
@@ -162,15 +165,15 @@ def test_the_scaler_that_the_warning_names_takes_the_scripts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, choice: str
 ) -> None:
     before, after, says = RATES[kind]
-    interrupt(made(before()), tmp_path, WarmLRScaler(1.0))
-    kept, taken = made(before()), made(after())
-    fit(kept)
-    resume(taken, tmp_path, WarmLRScaler(1.0, on_resume=choice))
+    interrupt(made(before()), tmp_path / "run", WarmLRScaler(1.0))
+    taken = made(after())
+    resume(taken, tmp_path / "run", WarmLRScaler(1.0, on_resume=choice))
     warnings = [warning for warning in said(caplog) if says in warning]
+    kept = uninterrupted(made(before()), tmp_path / "kept")
     assert len(warnings) == 1
     if choice == "keep":
         assert "not in force" in warnings[0]
-        assert bits(taken) == bits(kept)
+        assert bits(taken) == kept
     else:
         assert "(in force: from here on" in warnings[0]
-        assert bits(taken) != bits(kept)
+        assert bits(taken) != kept

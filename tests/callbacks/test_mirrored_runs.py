@@ -21,7 +21,7 @@ from paddle_warm_callbacks import (
 )
 from paddle_warm_callbacks.checkpoint import cache, mirror
 from paddle_warm_callbacks.hapi.proof import Watch
-from tests.callbacks.runs import Interrupted, Losses, bits, fit, model
+from tests.callbacks.runs import Interrupted, Losses, Points, bits, fit, model
 
 
 @pytest.fixture
@@ -144,8 +144,9 @@ def test_the_best_of_a_lost_machines_run_is_found_at_its_mirror(tmp_path: Path, 
 
     def train(run_dir: Path, resume_from: str, epochs: int) -> WarmStartCallback:
         start = WarmStartCallback(run_dir=run_dir, resume_from=resume_from)
-        kept = KeepLatest(9) | KeepBest("train_loss", mode="max")
-        fit(model(), start, PeriodicCheckpoint(run_dir, keep=kept, mirror=url), epochs=epochs)
+        kept = KeepLatest(9) | KeepBest("loss", mode="max")
+        saves = PeriodicCheckpoint(run_dir, keep=kept, mirror=url)
+        fit(model(), start, saves, eval_data=Points(), epochs=epochs)
         return start
 
     for epochs in (1, 2):  # each ends when its checkpoint is at the mirror
