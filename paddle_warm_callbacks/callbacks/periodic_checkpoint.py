@@ -22,6 +22,7 @@ from paddle_warm_callbacks.hapi.saves import Saves
 from paddle_warm_callbacks.plan.metric_names import of_unknown
 from paddle_warm_callbacks.plan.retention import KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import EveryNEpochs, SaveMoment, SavePolicy, widened
+from paddle_warm_callbacks.progress import Progress
 from paddle_warm_callbacks.secrets import redacted_values
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -114,6 +115,7 @@ class PeriodicCheckpoint(FitCallback):
         self.events: list[SaveEvent] = []
         self.waited = 0
         self.preempted_by: str | None = None
+        self._from: Progress | None = None  # while fit trains, where it began
 
     def state_dict(self) -> dict[str, Any]:
         """Return the lowest and highest value of each metric evaluated so far."""
@@ -169,6 +171,7 @@ class PeriodicCheckpoint(FitCallback):
         )
         self.events = self._saves.events
         self.preempted_by = None
+        self._from = None
         if loop.ranks.rank == 0:
             self._lock = self._store.lock()
         _ = loop.position
@@ -178,6 +181,7 @@ class PeriodicCheckpoint(FitCallback):
         if loop.resumed_from is not None:
             self._saves.last = SaveMoment(loop.progress, loop.progress.step_in_epoch == 0, 0.0)
         self._saves.open(loop)
+        self._from = loop.progress
         if loop.ranks.rank == 0:
             wanted = self._keep.metrics | self._save.metrics
             for sentence in of_unknown(wanted, loop.metric_names, evaluates=loop.evaluates):
@@ -260,6 +264,7 @@ class PeriodicCheckpoint(FitCallback):
             self._commit(loop, _numbers(logs, ""), epoch_completed=loop.progress.step_in_epoch == 0)
         if loop.ranks.many:
             self._saves.wait()  # a failure now can still be told to the others
+        self._from = None
 
     def interrupted(self, loop: FitLoop) -> None:
         """Save the last whole step's state if a policy wants it; what goes wrong with that hides no exception."""
@@ -282,6 +287,8 @@ class PeriodicCheckpoint(FitCallback):
         try:
             if hasattr(self, "_saves"):
                 self._saves.close(loop)
+            if self._from not in (None, loop.progress) and loop.ranks.rank == 0:
+                self._saves.say_where_a_rerun_goes_on(loop)
         finally:
             if self._signal is not None:
                 self._signal.uninstall()

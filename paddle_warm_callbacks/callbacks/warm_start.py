@@ -100,6 +100,14 @@ class WarmStartCallback(FitCallback):
         pretrained: Any = None,
     ) -> None:
         super().__init__()
+        if resume_from is not None and not isinstance(resume_from, (str, os.PathLike)):
+            raise InvalidArgumentError(
+                "not a place to resume from",
+                where="WarmStartCallback(resume_from=)",
+                received=repr(resume_from),
+                expected='"latest", "best", a path, a URL, or None',
+                remedy='WarmStartCallback(run_dir="runs/defects", resume_from="latest")',
+            )
         if resume_from in ("latest", "best") and run_dir is None:
             raise InvalidArgumentError(
                 f"resume_from={resume_from!r} of which run?",

@@ -73,13 +73,14 @@ class FitLoop(RunningFit, paddle.callbacks.Callback):  # type: ignore[misc]  # P
 
         Raises:
             UnsupportedFitError: Static graph mode, or a ``Model.fit`` unlike those the gate knows.
-            InvalidArgumentError: ``fit`` was given no number of epochs.
+            InvalidArgumentError: ``fit`` was given no number of epochs, or the model has no optimizer.
         """
         found = known_fit.calling_fit()
         if found is None:
             return None
         cbks, model, fit_locals = found
         known_fit.refuse_unknown()
+        known_fit.refuse_without_optimizer(model)
         loop = next((c for c in cbks.callbacks if isinstance(c, cls)), None)
         if loop is None:
             loop = cls(cbks, model, fit_locals)

@@ -57,6 +57,18 @@ def epochs(given: Any) -> int:
     return int(given)
 
 
+def refuse_without_optimizer(model: Any) -> None:
+    """Raise InvalidArgumentError for a model that was prepared to be evaluated only."""
+    if model._optimizer is None:
+        raise InvalidArgumentError(
+            "the model has nothing to train with",
+            where="Model.prepare(optimizer=)",
+            received="None",
+            expected="an optimizer",
+            remedy="model.prepare(paddle.optimizer.Adam(parameters=model.parameters()), loss)",
+        )
+
+
 def refuse_unknown() -> None:
     """Raise UnsupportedFitError in static graph mode, or if this Paddle's ``Model.fit`` is not one the gate knows."""
     remedy = (

@@ -204,6 +204,17 @@ class Saves:
             self._copies.close()
             loop.layout = None  # it knows the copies
 
+    def say_where_a_rerun_goes_on(self, loop: FitLoop) -> None:
+        """Log what is left of a run that an exception has ended; once :meth:`close` has made it durable."""
+        newest = self.events[-1].name if self.events else getattr(loop.resumed_from, "name", None)
+        logger.warning(
+            "an exception has ended fit after step %d; %s",
+            loop.progress.global_step,
+            "no checkpoint had been taken: run again, it begins anew"
+            if newest is None
+            else f"the newest checkpoint is {newest}: the same command, run again, goes on from there",
+        )
+
     def _may_glance(self, loop: FitLoop, *, behind: bool) -> bool:
         """Return whether the thread that copies may find out that this step's tensors are not those of the save before.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,29 @@ def test_an_exception_within_a_step_saves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit(model(), saver, Losses(fail_after=(1, 0)), epochs=3)
     assert not CheckpointStore(str(tmp_path)).list()
+
+
+def test_an_ended_run_says_where_the_same_command_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        found = [r.getMessage() for r in caplog.records if "an exception has ended fit" in r.getMessage()]
+        assert all(r.levelno == logging.WARNING for r in caplog.records if r.getMessage() in found)
+        caplog.clear()
+        return found
+
+    def train(*callbacks: Any) -> None:
+        start = WarmStartCallback(run_dir=tmp_path / "run", resume_from="latest")
+        fit(model(), start, PeriodicCheckpoint(tmp_path / "run"), *callbacks, epochs=3)
+
+    with pytest.raises(Interrupted):
+        train(Losses((0, 1)))
+    (line,) = said()
+    assert "after step 2; no checkpoint had been taken: run again, it begins anew" in line
+    with pytest.raises(Interrupted):
+        train(Losses((1, 1)))
+    (line,) = said()
+    newest = CheckpointStore(tmp_path / "run").list()[-1].name
+    assert f"the newest checkpoint is {newest}: the same command, run again, goes on from there" in line
+    train()
+    assert said() == []

@@ -241,6 +241,11 @@ def test_a_misspelt_latest_is_told_as_such_and_a_path_as_a_path(tmp_path: Path) 
     assert "'latest'" not in caught.value.remedy
 
 
+def test_what_is_no_place_to_resume_from_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="not a place to resume from"):
+        WarmStartCallback(run_dir=tmp_path, resume_from=True)  # type: ignore[arg-type]
+
+
 def test_a_second_start_is_refused_before_it_replaces_what_was_resumed(tmp_path: Path) -> None:
     interrupted_run(tmp_path)
     trained = model(seed=3)

@@ -18,6 +18,14 @@ def test_no_number_of_epochs_is_told_with_the_setting_that_is_missing() -> None:
     assert "training: {epochs: 30}" in caught.value.remedy
 
 
+def test_a_model_without_an_optimizer_is_told_so() -> None:
+    model = paddle.Model(paddle.nn.Linear(3, 2))
+    model.prepare(loss=paddle.nn.CrossEntropyLoss())
+    with pytest.raises(InvalidArgumentError, match="nothing to train with") as caught:
+        model.fit(Points(), batch_size=4, callbacks=[StartAt()], verbose=0)
+    assert "model.prepare(" in caught.value.remedy
+
+
 def test_static_mode_is_refused() -> None:
     paddle.enable_static()
     try:
