@@ -47,8 +47,9 @@ class Stream(IterableDataset):  # type: ignore[misc]  # Paddle is untyped
         return (self.samples[index] for index in range(len(self.samples)))
 
 
+# One point a batch: more batches than are read ahead, so that training draws while the loading thread waits for it.
 def of_indices(draw: Draw) -> Any:
-    return DataLoader(Augmented(draw), batch_size=BATCH, shuffle=True)
+    return DataLoader(Augmented(draw), batch_size=1, shuffle=True)
 
 
 def in_collate(draw: Draw) -> Any:
@@ -56,7 +57,7 @@ def in_collate(draw: Draw) -> Any:
         points, labels = zip(*samples)
         return np.stack(points) * np.float32(1 + draw()), np.stack(labels)
 
-    return DataLoader(Points(), batch_size=BATCH, collate_fn=collate)
+    return DataLoader(Points(), batch_size=1, collate_fn=collate)
 
 
 def of_workers(draw: Draw) -> Any:
