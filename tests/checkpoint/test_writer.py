@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,10 @@ def test_each_committed_checkpoint_reaches_the_mirror(tmp_path: Path) -> None:
     writer = BackgroundWriter(CheckpointStore(tmp_path), keep=KeepLatest(1), mirror=url)
     for step in range(3):
         writer.submit(contents(step))
+        writer.wait()
         assert writer._mirror is not None
         while writer._mirror.unfinished():  # give the mirror its time
-            writer.wait()
+            time.sleep(0.01)
     writer.close()
     assert mirror.list_mirrored(url) == ["step-00000000", "step-00000001", "step-00000002"]
 
