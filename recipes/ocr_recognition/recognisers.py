@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import paddle
 
-from paddle_warm_callbacks.errors import InvalidArgumentError
+from recipes.common.paddlex import network_class
 from recipes.ocr_recognition.reading import CTCLoss
 
 SHRINK = 8  # pixels of width for one place of the output
-_MODELING = "paddlex.inference.models.text_recognition.modeling"
 
 
 @dataclass(frozen=True)
@@ -92,17 +90,7 @@ class Packaged:
             InvalidArgumentError: paddlex is not installed.
         """
         recogniser = RECOGNISERS[self.arch]
-        try:
-            module = importlib.import_module(f"{_MODELING}.{recogniser.module}")
-        except ModuleNotFoundError as missing:
-            raise InvalidArgumentError(
-                f"{self.arch} is not to be had",
-                where="model.arch",
-                received=str(missing),
-                expected="paddlex 3.7.2, which carries PaddleOCR's networks",
-                remedy='pip install "paddle-warm-callbacks[ocr]"',
-            ) from missing
-        theirs = getattr(module, recogniser.layer)
+        theirs = network_class("text_recognition", recogniser.module, recogniser.layer, self.arch)
         config = theirs.config_class(head_out_channels=self.characters + 1, **recogniser.settings)
         return type(recogniser.layer, (theirs,), {"forward": _probabilities})(config)
 

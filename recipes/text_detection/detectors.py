@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from paddle_warm_callbacks.errors import InvalidArgumentError
-
-_MODELING = "paddlex.inference.models.text_detection.modeling"
+from recipes.common.paddlex import network_class
 
 # By the names that paddlex and PaddleOCR know the models by: the module in paddlex and its class.
 DETECTORS: Mapping[str, tuple[str, str]] = {
@@ -32,17 +29,7 @@ def detector(arch: str) -> Any:
         InvalidArgumentError: paddlex is not installed.
     """
     name, layer = DETECTORS[arch]
-    try:
-        module = importlib.import_module(f"{_MODELING}.{name}")
-    except ModuleNotFoundError as missing:
-        raise InvalidArgumentError(
-            f"{arch} is not to be had",
-            where="model.arch",
-            received=str(missing),
-            expected="paddlex 3.7.2, which carries PaddleOCR's networks",
-            remedy='pip install "paddle-warm-callbacks[ocr]"',
-        ) from missing
-    theirs = getattr(module, layer)
+    theirs = network_class("text_detection", name, layer, arch)
     return type(layer, (theirs,), {"forward": _probabilities})(theirs.config_class())
 
 

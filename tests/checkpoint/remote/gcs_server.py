@@ -14,9 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from tests.checkpoint.remote.loopback import served
 
 # A token that counts, and that of an account which may do nothing here.
 TOKEN, STRANGER, BUCKET = "ya29.hunter2-of-gcs", "ya29.of-somebody-else", "models"
@@ -61,16 +63,8 @@ class Store:
 def serving() -> Iterator[tuple[Store, str]]:
     """Yield the one bucket's content and the address, for STORAGE_EMULATOR_HOST."""
     store = Store()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": store}))
-    server.daemon_threads = True  # the client keeps its connections
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield store, f"http://127.0.0.1:{server.server_port}{_PREFIX}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(_Handler, store=store) as address:
+        yield store, f"{address}{_PREFIX}"
 
 
 class _Refused(Exception):

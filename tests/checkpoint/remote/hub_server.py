@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.checkpoint.remote.loopback import served
 
 TOKEN, MODEL = "hf_hunter2", "someone/defects"
 
@@ -33,15 +34,8 @@ class Hub:
 def serving() -> Iterator[tuple[Hub, str]]:
     """Yield the hub and its address, for HF_ENDPOINT."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hub, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(_Handler, hub=hub) as address:
+        yield hub, address
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,18 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import crcmod
+
+from tests.checkpoint.remote.loopback import served
 
 KEY, SECRET, BUCKET = "someone", "hunter2-of-oss", "models"
 # Parameters that are part of what is signed, of those that occur.
@@ -57,15 +58,8 @@ class Store:
 def serving() -> Iterator[tuple[Store, str]]:
     """Yield the one bucket's content and the endpoint."""
     store = Store()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": store}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield store, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(_Handler, store=store) as address:
+        yield store, address
 
 
 class _Refused(Exception):
