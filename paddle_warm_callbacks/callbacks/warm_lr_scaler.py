@@ -149,7 +149,8 @@ class WarmLRScaler(FitCallback):
         self._settings = chosen.settings
         if replace(chosen.settings, warmup_from=0) != self._written:
             logger.warning(
-                "WarmLRScaler(on_resume=%r) follows the checkpoint (%s), not the script (%s)",
+                "WarmLRScaler(on_resume=%r) follows the checkpoint (%s), not the script (%s); to take the script's: "
+                "on_resume='reconfigure', in YAML lr.on_resume",
                 self._on_resume,
                 "saved without a WarmLRScaler" if saved is None else _described(chosen.settings),
                 _described(self._written),

@@ -9,7 +9,7 @@ from typing import Any
 # What a change can mean. The first two change nothing in how training goes on.
 HARMLESS = "harmless"
 FOLLOWED = "no effect: a resume follows the checkpoint"
-BY_LR_ON_RESUME = "follows the checkpoint, or this, as lr.on_resume says"
+BY_LR_ON_RESUME = "by lr.on_resume: keep, the default, goes on with the checkpoint's; reconfigure takes this"
 INSIDE_EPOCH = "an exact resume is possible at an epoch's end only"
 ANOTHER_RUN = "from here on training is not what it was before"
 REFUSED = "an exact resume is impossible"

@@ -346,6 +346,7 @@ def test_a_scaler_that_is_new_in_a_resumed_run_says_that_it_does_nothing_or_does
     resume(made(0.1), tmp_path, WarmLRScaler(0.5), kept, Losses())
     assert set(kept.rates.values()) == {0.1}
     assert "saved without a WarmLRScaler" in caplog.text
+    assert "to take the script's: on_resume='reconfigure', in YAML lr.on_resume" in caplog.text
     interrupt(made(0.1), tmp_path / "again")
     changed = Said()
     resume(made(0.1), tmp_path / "again", WarmLRScaler(0.5, on_resume="reconfigure"), changed)

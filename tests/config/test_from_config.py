@@ -368,6 +368,26 @@ def test_a_checkpoint_saved_without_a_configuration_is_no_change(caplog: pytest.
     assert setup.callbacks[1].changes is None
 
 
+def test_a_section_lr_that_is_new_at_a_resume_is_told_with_the_key_that_brings_it_into_force(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
+
+    def log_of(*overrides: str, epochs: int) -> str:
+        caplog.clear()
+        fit(model(), *from_config(write(RUN), [*overrides, "unfreeze=null"]).callbacks, epochs=epochs)
+        return caplog.text
+
+    log_of("lr=null", epochs=1)
+    log = log_of(epochs=2)
+    (told,) = (line for line in log.splitlines() if line.startswith("  lr.factor"))
+    assert told == f"  lr.factor: nothing when saved, 0.5 now ({BY_LR_ON_RESUME})"
+    assert "lr.on_resume" in BY_LR_ON_RESUME
+    assert "reconfigure takes this" in BY_LR_ON_RESUME
+    assert "(keep): 0.005 when saved, 0.005 now" in log
+    assert "(reconfigure): 5e-05 when saved, 2.5e-05 now" in log_of("lr.on_resume=reconfigure", epochs=3)
+
+
 def test_the_resolved_configuration_is_in_every_checkpoint_and_in_visualdl() -> None:
     setup = from_config(write(RUN), ["user.name=a", "user.again=${user.name}"])
     fit(model(), *setup.callbacks, epochs=1)
