@@ -90,19 +90,19 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(
 def test_each_detector_gives_a_map_of_its_image_and_learns(arch: str) -> None:
     paddle.seed(0)
     network, loss = detector(arch), ProbabilityMapLoss()
-    optimizer = paddle.optimizer.Adam(0.001, parameters=network.parameters())
+    optimizer = paddle.optimizer.Adam(0.003, parameters=network.parameters())
     text = paddle.zeros([2, 1, 64, 64])
     text[:, :, 20:40, 10:50] = 1.0
     image = text.expand([2, 3, 64, 64]) + paddle.randn([2, 3, 64, 64]) / 10
     losses = []
-    for _ in range(8):
+    for _ in range(10):
         found = network(image)
         assert found.shape == [2, 1, 64, 64]
         losses.append(loss(found, text, paddle.ones_like(text)))
         losses[-1].backward()
         optimizer.step()
         optimizer.clear_grad()
-    assert float(losses[-1]) < 0.9 * float(losses[0])
+    assert float(losses[-1]) < 0.8 * float(losses[0])
 
 
 @pytest.mark.parametrize(
