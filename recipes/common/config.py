@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paddle_warm_callbacks.arguments import require_int
+from paddle_warm_callbacks.arguments import require_choice, require_int, require_number
 from paddle_warm_callbacks.config.loading import load
 from paddle_warm_callbacks.errors import InvalidArgumentError
 
@@ -35,6 +35,20 @@ def require_counts(config: Any, *keys: str) -> None:
         count = attrgetter(key)(config)
         if count is not None:
             require_int(count, key, at_least=1)
+
+
+def require_training(config: Any, strategies: Iterable[str]) -> None:
+    """Raise InvalidArgumentError unless the keys under ``train`` that recipes share are something to train with.
+
+    Args:
+        config: A recipe's.
+        strategies: What its ``train.unfreeze`` may be.
+    """
+    train = config.train
+    require_choice(train.unfreeze, "train.unfreeze", choices=tuple(strategies))
+    require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
+    require_number(train.lr, "train.lr", above=0)
+    require_number(train.warm_factor, "train.warm_factor", above=0)
 
 
 def require_together(config: Any, *keys: str, what: str, expected: str) -> None:

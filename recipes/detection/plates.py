@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 from PIL import Image
+
+from recipes.common.written_once import write_once
 
 Array = Any  # float32 [size, size], or [size, size, 3] for pictures: brightness from 0 to 1
 
@@ -27,7 +28,7 @@ def write_plates(
 ) -> dict[str, Path]:
     """Write ``<set>.json`` and ``images/<set>/0001.jpg`` and so on for each set, once.
 
-    The folder appears by a rename, whole or not at all; where it is already there nothing is done.
+    Where the folder is already there nothing is done.
 
     Args:
         directory: The folder.
@@ -37,12 +38,12 @@ def write_plates(
     Returns:
         Set to annotation file.
     """
-    if not directory.exists():
-        half_written = directory.with_name(f".{directory.name}-being-written")
-        shutil.rmtree(half_written, ignore_errors=True)
+
+    def write(into: Path) -> None:
         for number, (name, (classes, count)) in enumerate(sets.items()):
-            _write_set(half_written, name, classes, count, np.random.default_rng([seed, number]))
-        half_written.rename(directory)
+            _write_set(into, name, classes, count, np.random.default_rng([seed, number]))
+
+    write_once(directory, write)
     return {name: directory / f"{name}.json" for name in sets}
 
 

@@ -14,13 +14,12 @@ import paddle
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddle_warm_callbacks import HeadTransplant, InvalidArgumentError, Stage, StagedUnfreeze, WarmLRScaler
-from paddle_warm_callbacks.arguments import require_choice, require_number
 from paddle_warm_callbacks.checkpoint.source import open_source
 from paddle_warm_callbacks.hapi.building import seed_all
 from paddle_warm_callbacks.hapi.warm_start import warm_start
 from recipes.common import command_line
 from recipes.common.comparison import show
-from recipes.common.config import require_counts, require_together
+from recipes.common.config import require_counts, require_together, require_training
 from recipes.common.fitting import EvaluationAtStart, SparseProgress
 from recipes.common.old_labels import old_labels
 from recipes.common.runs import Runs, Start
@@ -297,11 +296,8 @@ class Recipe:
             what="one annotation file is missing",
             expected="both, or neither for the embedded plates",
         )
-        require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
         require_counts(config, "data.size", "data.limit")
-        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
-        require_number(config.train.lr, "train.lr", above=0)
-        require_number(config.train.warm_factor, "train.warm_factor", above=0)
+        require_training(config, STRATEGIES)
 
 
 def _pairs(entries: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from paddle_warm_callbacks.hapi.building import seed_all
 from paddle_warm_callbacks.hapi.image_folder import ImageFolder, class_names
 from recipes.common import command_line
 from recipes.common.comparison import show
-from recipes.common.config import require_counts, require_together
+from recipes.common.config import require_counts, require_together, require_training
 from recipes.common.digits import write_digits
 from recipes.common.old_labels import old_labels
 from recipes.common.runs import Runs, Start
@@ -125,9 +125,8 @@ class Recipe:
             expected="both, or neither for the embedded digits",
         )
         require_choice(config.model.arch, "model.arch", choices=ARCHITECTURES)
-        require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
         require_counts(config, "data.size", "data.limit", "data.old_classes")
-        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
+        require_training(config, STRATEGIES)
         train, val = config.data.train, config.data.val
         limit: int | None
         if train is None or val is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from omegaconf import OmegaConf
 
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from recipes.common import config
-from recipes.common.config import load_config, require_counts, require_together
+from recipes.common.config import load_config, require_counts, require_together, require_training
 
 RECIPES = Path(config.__file__).parents[1]
 NAMES = sorted(file.parent.name for file in RECIPES.glob("*/config.yaml"))
@@ -86,6 +86,17 @@ def test_a_count_below_one_is_named_and_one_that_is_not_given_is_right() -> None
     require_counts(Outer(), "train.epochs", "train.path")
     with pytest.raises(InvalidArgumentError, match=r"(?s)train\.epochs.*received: 0.*at least 1"):
         require_counts(Outer(train=Inner(epochs=0)), "train.epochs")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("unfreeze", "slowly"), ("old_epochs", 0), ("batch_size", 0), ("lr", 0.0), ("warm_factor", -0.5)],
+)
+def test_what_nothing_can_be_trained_with_is_named(key: str, value: Any) -> None:
+    good = {"unfreeze": "all", "epochs": 1, "old_epochs": 1, "batch_size": 1, "lr": 0.1, "warm_factor": 1.0}
+    require_training(SimpleNamespace(train=SimpleNamespace(**good)), {"all": []})
+    with pytest.raises(InvalidArgumentError, match=rf"(?s)train\.{key}.*{value}"):
+        require_training(SimpleNamespace(train=SimpleNamespace(**{**good, key: value})), {"all": []})
 
 
 def test_keys_that_belong_together_are_given_together_or_not_at_all() -> None:
