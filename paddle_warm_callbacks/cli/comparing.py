@@ -13,6 +13,7 @@ from paddle_warm_callbacks.checkpoint import jsonvalue
 from paddle_warm_callbacks.checkpoint.numbers import Array, dtype_of, exact
 from paddle_warm_callbacks.checkpoint.source import Source, open_source
 from paddle_warm_callbacks.cli.output import print_json, print_table, say, shape_text
+from paddle_warm_callbacks.plan.config_changes import flattened
 
 # In the order they are shown in.
 SAME, CHANGED, DTYPE, SHAPE, ONLY_A, ONLY_B = (
@@ -23,6 +24,8 @@ SAME, CHANGED, DTYPE, SHAPE, ONLY_A, ONLY_B = (
     "only in A",
     "only in B",
 )
+# So that two of them stand beside their key on a line that can be read; JSON has them whole.
+_LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True)
@@ -120,18 +123,29 @@ def _counts(tensors: list[Difference]) -> dict[str, int]:
 
 
 def _told_differently(one: Source, other: Source) -> list[dict[str, Any]]:
-    """Return what two manifests say differently; nothing unless both sources are checkpoints."""
+    """Return what two manifests say differently, by the path of its key; nothing unless both are checkpoints."""
     if one.checkpoint is None or other.checkpoint is None:
         return []
     manifests = one.checkpoint.manifest, other.checkpoint.manifest
     found = []
     for kind in ("metrics", "metadata"):
         before, after = (getattr(manifest, kind) for manifest in manifests)
-        for key in dict.fromkeys((*before, *after)):
-            told = [jsonvalue.encode(values[key]) if key in values else None for values in (before, after)]
-            if told[0] != told[1] or (key in before) != (key in after):
-                found.append({"kind": kind, "key": key, "a": before.get(key), "b": after.get(key)})
+        for key in _unlike(before, after):
+            a, b = (flattened({key: values[key]}) if key in values else {} for values in (before, after))
+            # A tuple where there was a list is told of the whole: no value in it differs.
+            found += [
+                {"kind": kind, "key": path, "a": a.get(path), "b": b.get(path)} for path in _unlike(a, b)
+            ] or [{"kind": kind, "key": key, "a": before.get(key), "b": after.get(key)}]
     return found
+
+
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the keys that only one has, or whose values differ; NaN is NaN."""
+    return [
+        key
+        for key in dict.fromkeys((*one, *other))
+        if (key in one) != (key in other) or jsonvalue.encode(one[key]) != jsonvalue.encode(other[key])
+    ]
 
 
 def _print(one: Source, other: Source, tensors: list[Difference], told: list[dict[str, Any]]) -> None:
@@ -151,8 +165,16 @@ def _print(one: Source, other: Source, tensors: list[Difference], told: list[dic
         say()
         print_table(
             ("manifest", "A", "B"),
-            [(f"{entry['kind']}[{entry['key']!r}]", repr(entry["a"]), repr(entry["b"])) for entry in told],
+            [
+                (f"{entry['kind']}.{entry['key']}", _shortened(entry["a"]), _shortened(entry["b"]))
+                for entry in told
+            ],
         )
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def _number(value: float | None) -> str:

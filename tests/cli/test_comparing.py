@@ -106,9 +106,41 @@ def test_metrics_and_metadata_of_two_checkpoints(tmp_path: Path) -> None:
         {"kind": "metadata", "key": "labels", "a": ["a", "b"], "b": ["a"]},
         {"kind": "metadata", "key": "by", "a": None, "b": "me"},
     ]
-    assert ["metrics['acc']", "0.5", "0.75"] in list(lines_of(typed("diff", *paths, exit_code=1)))
+    assert ["metrics.acc", "0.5", "0.75"] in list(lines_of(typed("diff", *paths, exit_code=1)))
     # The control: of weights alone, nothing differs.
     typed("diff", *(f"{path}/model.pdparams" for path in paths))
+
+
+def test_nested_metadata_is_told_key_by_key_one_short_line_each(tmp_path: Path) -> None:
+    paths = []
+    names = [f"layer{number}.weight" for number in range(40)]
+    for number, (factor, loaded, epochs) in enumerate(((0.5, [], 3), (0.25, names, 3))):
+        start = {"kind": "warm", "loaded": loaded, "moved": [{"row": 1}, {"row": number}]}
+        config = {"lr": {"factor": factor, "rate": NAN}, "training": {"epochs": epochs}}
+        made = replace(contents(1), metadata={"start": start, "config": config})
+        paths.append(CheckpointStore(tmp_path / str(number)).commit(made).path)
+    record = typed_json("diff", *paths, exit_code=1)
+    assert record["manifest"] == [
+        {"kind": "metadata", "key": "start.loaded", "a": [], "b": names},
+        {"kind": "metadata", "key": "start.moved[1].row", "a": 0, "b": 1},
+        {"kind": "metadata", "key": "config.lr.factor", "a": 0.5, "b": 0.25},
+    ]
+    lines = typed("diff", *paths, exit_code=1).stdout.splitlines()
+    assert lines[-3].split()[:3] == ["metadata.start.loaded", "[]", "['layer0.weight',"]
+    assert [line.split() for line in lines[-2:]] == [
+        ["metadata.start.moved[1].row", "0", "1"],
+        ["metadata.config.lr.factor", "0.5", "0.25"],
+    ]
+    assert max(map(len, lines[-4:])) < 110
+
+
+def test_a_tuple_where_there_was_a_list_is_a_difference(tmp_path: Path) -> None:
+    paths = [
+        CheckpointStore(tmp_path / name).commit(replace(contents(1), metadata={"sizes": sizes})).path
+        for name, sizes in (("one", [1, 2]), ("other", (1, 2)))
+    ]
+    (told,) = typed_json("diff", *paths, exit_code=1)["manifest"]
+    assert told["key"] == "sizes"
 
 
 def test_a_file_beside_a_checkpoint_of_a_run(run: Path) -> None:
