@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.plan.transplant.layouts import LAYOUTS, HeadLayout
 
 NEW_ROWS = ("init", "zero", "mean")
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+# What to do about labels that are left out; that old_labels may be None is easily taken for its being the default.
+_LEFT_OUT = {
+    "old_labels": (
+        "the labels the source was trained on, in its order, or None",
+        "old_labels=None takes them from the metadata of a checkpoint of ours; for another source, list them",
+    ),
+    "new_labels": (
+        "the labels of the network being started, in its order",
+        'name both lists: HeadTransplant("fc", old_labels=[…], new_labels=[…])',
+    ),
+}
+
+
+def _both_lists(constructor: Constructor) -> Constructor:
+    """Refuse a list that is left out in words of ours; Python's are raw, and do not say what None means."""
+
+    @functools.wraps(constructor)
+    def checked(self: Any, *args: Any, **named: Any) -> None:
+        for position, name in enumerate(_LEFT_OUT, start=1):
+            if len(args) <= position and name not in named:
+                expected, remedy = _LEFT_OUT[name]
+                raise InvalidArgumentError(
+                    "labels are left out",
+                    where=f"HeadTransplant({name})",
+                    received="nothing",
+                    expected=expected,
+                    remedy=remedy,
+                )
+        constructor(self, *args, **named)
+
+    return cast(Constructor, checked)
 
 
 @dataclass(frozen=True)
@@ -35,8 +70,8 @@ class HeadTransplant:
             was, the new ones' zero. False: the optimizer begins afresh, as with every other layer.
 
     Raises:
-        InvalidArgumentError: An unknown layout or ``new_rows``; labels that are none, not strings or twice the
-            same (unless the layout allows that); a rename of no old label or to no new label.
+        InvalidArgumentError: An unknown layout or ``new_rows``; labels that are left out, none, not strings or twice
+            the same (unless the layout allows that); a rename of no old label or to no new label.
 
     >>> HeadTransplant("fc", ["cat", "dog"], ["dog", "cat", "fox"]).new_labels
     ('dog', 'cat', 'fox')
@@ -50,6 +85,7 @@ class HeadTransplant:
     new_rows: str
     moments: bool
 
+    @_both_lists
     def __init__(
         self,
         key: str,

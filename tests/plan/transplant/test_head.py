@@ -92,6 +92,25 @@ def test_mistakes_are_refused_at_once(wrong: dict[str, Any], says: str) -> None:
     assert failure.value.received
 
 
+@pytest.mark.parametrize(
+    ("given", "missing", "remedy"),
+    [
+        ({"new_labels": ["a"]}, "old_labels", "old_labels=None takes them from the metadata"),
+        ({"old_labels": ["a"]}, "new_labels", "name both lists"),
+    ],
+)
+def test_labels_that_are_not_given_are_told_what_to_give(
+    given: dict[str, Any], missing: str, remedy: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as failure:
+        HeadTransplant("fc", **given)
+    assert failure.value.where == f"HeadTransplant({missing})"
+    assert failure.value.received == "nothing"
+    assert failure.value.expected
+    assert remedy in failure.value.remedy
+    HeadTransplant("fc", old_labels=None, new_labels=["a"])  # the control: None is an answer
+
+
 def test_an_unknown_layout_is_told_all_known_ones() -> None:
     with pytest.raises(InvalidArgumentError) as failure:
         HeadTransplant("fc", ["a"], ["a"], layout="")
