@@ -9,6 +9,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from paddle_warm_callbacks.checkpoint import mirror, names
+from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.errors import (
@@ -95,28 +96,22 @@ def _first_whole(
 ) -> Checkpoint | None:
     """Return the first of these that verifies here, or there, from where it is copied; None if there are none."""
     local = {checkpoint.name: checkpoint for checkpoint in store.list()}
-    problems = []
-    for name in wanted:
-        if name in local:
-            try:
-                local[name].verify()
-            except CorruptCheckpointError as error:
-                logger.warning("%s, the %s so far, is passed over here: %s", name, superlative, error)
-                problems.append(f"{name}: {error.what} ({error.where})")
-            else:
-                return local[name]
-        if name in mirrored:
-            try:
-                return _fetched(store, url, name)
-            except _NotThere as error:
-                logger.warning("%s, the %s so far, is passed over at %s: %s", name, superlative, url, error)
-                problems.append(f"{name} at {url}: {error}")
-    if problems:
-        raise NoUsableCheckpointError(
-            "there are checkpoints, and none of them is whole",
-            where=f"{store.run_dir} and {url}",
-            received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""),
-            expected="one that verifies",
+    with PassedOver(superlative) as passed:
+        for name in wanted:
+            if name in local:
+                try:
+                    local[name].verify()
+                except CorruptCheckpointError as error:
+                    passed.add(name, error, place="here")
+                else:
+                    return local[name]
+            if name in mirrored:
+                try:
+                    return _fetched(store, url, name)
+                except _NotThere as error:
+                    passed.add(name, error, place=f"at {url}")
+        passed.none_is_whole(
+            f"{store.run_dir} and {url}",
             remedy="move this run directory away, and name another mirror, to start over",
         )
     return None

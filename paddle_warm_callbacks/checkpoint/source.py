@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import cache, inference_model, mirror, nearby
 from paddle_warm_callbacks.checkpoint.digests import digest_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
+from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.registry.catalog import open_reference
 from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
@@ -24,8 +24,6 @@ from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import answered, is_url, opened
 from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpointError, SourceError
 from paddle_warm_callbacks.secrets import cause, redacted
-
-logger = logging.getLogger("paddle_warm_callbacks")
 
 _WHICH = ("latest", "best")
 # What an inference model has beside its parameters.
@@ -260,22 +258,16 @@ def _find_remote(url: str, which: str) -> Checkpoint | None:
             received=f"{len(mirrored)} checkpoints, none with a metric that a KeepBest ranks by",
             expected="the URL of one of them", remedy=f"{url}/{CHECKPOINTS}/…",
         )  # fmt: skip
-    problems = []
-    for name in wanted:
-        try:
-            return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{name}")
-        except (CorruptCheckpointError, SourceError) as error:
-            if isinstance(error, SourceError) and not isinstance(error.__cause__, FileNotFoundError):
-                raise  # out of reach is not gone
-            logger.warning(
-                "%s, the %s so far, is passed over: %s", name, "newest" if which == "latest" else which, error
-            )
-            problems.append(f"{name}: {error.what}")
-    raise NoUsableCheckpointError(
-        "there are checkpoints, and none of them is whole", where=url,
-        received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""), expected="one that verifies",
-        remedy="name another run",
-    )  # fmt: skip
+    with PassedOver("newest" if which == "latest" else which) as passed:
+        for name in wanted:
+            try:
+                return cache.fetch_checkpoint(f"{url}/{CHECKPOINTS}/{name}")
+            except (CorruptCheckpointError, SourceError) as error:
+                if isinstance(error, SourceError) and not isinstance(error.__cause__, FileNotFoundError):
+                    raise  # out of reach is not gone
+                passed.add(name, error)
+        passed.none_is_whole(url, remedy="name another run")
+    return None
 
 
 def _find_file(text: str) -> Path:

@@ -20,6 +20,7 @@ from paddle_warm_callbacks.checkpoint import names, pointers, shards, staging, u
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS as CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.store import appearing
 from paddle_warm_callbacks.checkpoint.store.appearing import write_error
 from paddle_warm_callbacks.checkpoint.store.checkpoint import Checkpoint
@@ -203,7 +204,7 @@ class CheckpointStore:
         """
         with self._writing():
             name = names.name_for(contents.progress, contents.epoch_completed, self._current_generation())
-            there = self._intact(name)
+            there = self._intact(name, tell=True)
             if there is not None:
                 return there
             written: list[staging.Written] = []
@@ -231,7 +232,8 @@ class CheckpointStore:
             RunDirectoryBusyError: Another live process writes here.
         """
         with self._writing():
-            return self._intact(name) or self._place(name, fetch)
+            # Who fetches it has found it missing or damaged, and says so.
+            return self._intact(name, tell=False) or self._place(name, fetch)
 
     def retain(self, policy: RetentionPolicy, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Delete what ``policy`` does not keep; the newest always stays, and is verified before anything goes.
@@ -300,21 +302,16 @@ class CheckpointStore:
         return Checkpoint(self._checkpoints / name)
 
     def _first_verified(self, candidates: Sequence[str], which: str) -> Checkpoint | None:
-        problems = []
-        for name in candidates:
-            checkpoint = self._at(name)
-            error = self._problem(checkpoint)
-            if error is None:
-                return checkpoint
-            if (self._checkpoints / name).is_dir():  # else its writer has deleted it since it was listed
-                logger.warning("%s, the %s so far, is passed over: %s", name, which, error)
-                problems.append(f"{name}: {error.what} ({error.where})")
-        if problems:
-            raise NoUsableCheckpointError(
-                "there are checkpoints, and none of them is whole",
-                where=str(self._checkpoints),
-                received="; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""),
-                expected="one that verifies",
+        with PassedOver(which) as passed:
+            for name in candidates:
+                checkpoint = self._at(name)
+                error = self._problem(checkpoint)
+                if error is None:
+                    return checkpoint
+                if (self._checkpoints / name).is_dir():  # else its writer has deleted it since it was listed
+                    passed.add(name, error)
+            passed.none_is_whole(
+                str(self._checkpoints),
                 remedy="copy one back from a mirror, or move this run directory away to start over",
             )
         return None
@@ -368,16 +365,17 @@ class CheckpointStore:
             self._generation = 0 if position is None else position.generation
         return self._generation
 
-    def _intact(self, name: str) -> Checkpoint | None:
-        """Return the checkpoint of that name if it is there and verifies."""
+    def _intact(self, name: str, *, tell: bool) -> Checkpoint | None:
+        """Return the checkpoint of that name if it is there and verifies; else, if told to, say what is wrong."""
         if not (self._checkpoints / name).exists():
             return None
         checkpoint = self._at(name)
         problem = self._problem(checkpoint)
-        if problem is not None:
+        if problem is None:
+            return checkpoint
+        if tell:
             logger.warning("%s is written again: %s", name, problem)
-            return None
-        return checkpoint
+        return None
 
     def _delete(self, name: str) -> None:
         appearing.remove(self._checkpoints / name)
