@@ -1,19 +1,25 @@
 """Transplant by class name, head dropped, and a cold start, at equal budget, over several seeds.
 
-    python benchmarks/detection_strategies.py [--seeds 3] [--dir runs/detection-strategies] [key=value ...]
+    python benchmarks/detection_strategies.py [--seeds 3] [--dir runs/detection_strategies] [key=value ...]
 
-Runs the detection recipe, with its overrides, for each seed, always from the same old model. Prints COCO mAP of the old
-and of the new classes after each epoch, mean and range over the seeds, as a Markdown table; epoch 0 is what the start
-has given. Stopped and run again, it goes on.
+Runs the detection recipe, with its overrides, for each seed, always from the same old model. Prints, with four
+decimals, what mAP the old model has of its classes and what each seed's transplant begins with; then COCO mAP of the
+old and of the new classes before the first step and after each epoch, mean and range over the seeds, as a Markdown
+table. Stopped and run again, it goes on.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
+import contextlib
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from recipes.common import seeds
+from recipes.common.config import load_config
+from recipes.common.old_labels import old_labels
+from recipes.detection.train import Recipe, RecipeConfig
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "detection" / "train.py"
 ARMS = {"new": "by class name", "dropped": "head dropped", "cold": "cold start"}
@@ -22,47 +28,29 @@ GROUPS = {"mAP_old": "old classes", "mAP_new": "new classes"}
 
 def main() -> None:
     """Train what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--dir", type=Path, default=Path("runs/detection-strategies"))
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
-    rows: dict[str, list[list[float | None]]] = {}
-    first = arguments.dir / "seed-0"
-    for seed in range(arguments.seeds):
-        folder = arguments.dir / f"seed-{seed}"
-        overrides = [f"output={folder}", f"train.seed={seed}", *arguments.overrides]
-        if seed:
-            old = first / "export" / "old"
-            overrides += [
-                f"checkpoint={old / 'model_final.pdparams'}",
-                f"old_labels={old / 'label_list.txt'}",
-            ]
-        subprocess.run([sys.executable, str(RECIPE), *overrides], check=True, stdout=sys.stderr)
-        for tag, group in GROUPS.items():
-            for arm, label in ARMS.items():
-                rows.setdefault(f"{group}: {label}", []).append(_curve(folder / "vdl" / arm, tag))
-    epochs = len(next(iter(rows.values()))[0])
-    print("| |" + "".join(f" epoch {epoch} |" for epoch in range(epochs)))
-    print("|---|" + "---|" * epochs)
-    for name, found in rows.items():
-        print(f"| {name} |" + "".join(f" {_described(values)} |" for values in zip(*found)))
-
-
-def _curve(log_dir: Path, tag: str) -> list[float | None]:
-    """Return the value before the first epoch, None of a cold start, and those after each."""
-    records = [
-        json.loads(line) for line in (log_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    start = [record["value"] for record in records if record["tag"] == f"start/{tag}"]
-    return [start[0] if start else None, *(r["value"] for r in records if r["tag"] == f"eval/{tag}")]
-
-
-def _described(values: tuple[float | None, ...]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    return f"{sum(known) / len(known):.3f} ({min(known):.2f} to {max(known):.2f})"
+    arguments = seeds.arguments(str(__doc__), "runs/detection_strategies")
+    folders = [arguments.dir / f"seed-{seed}" for seed in range(arguments.seeds)]
+    exported = folders[0] / "export" / "old"
+    old = [f"checkpoint={exported / 'model_final.pdparams'}", f"old_labels={exported / 'label_list.txt'}"]
+    for seed, folder in enumerate(folders):
+        source = old if seed else []
+        seeds.train(RECIPE, folder, f"train.seed={seed}", *source, *arguments.overrides)
+    curves = {
+        f"{group}: {label}": [seeds.from_the_start(folder / "vdl" / arm, metric) for folder in folders]
+        for metric, group in GROUPS.items()
+        for arm, label in ARMS.items()
+    }
+    overrides = [f"output={folders[0]}", *old, *arguments.overrides]
+    config = load_config(RecipeConfig, RECIPE.with_name("config.yaml"), overrides)
+    assert config.checkpoint is not None
+    labels = old_labels(config.checkpoint, config.old_labels) or []
+    with contextlib.redirect_stdout(sys.stderr):  # ppdet and pycocotools print
+        before = Recipe(config).source_map(config.checkpoint, labels)
+    after = ", ".join(f"{curve[0]:.4f}" for curve in curves["old classes: by class name"])
+    print(f"Old classes: mAP {before:.4f} in the old model, {after} right after the transplant.\n")
+    epochs = range(1, len(next(iter(curves.values()))[0]))
+    rows = {name: [seeds.spread(values) for values in zip(*found)] for name, found in curves.items()}
+    print(seeds.markdown(["start", *(f"epoch {epoch}" for epoch in epochs)], rows))
 
 
 if __name__ == "__main__":

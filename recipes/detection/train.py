@@ -166,6 +166,7 @@ class Recipe:
         if checkpoint is None:
             del parts["warm"]
         columns: dict[str, list[float]] = {}
+        starts: dict[str, float] = {}
         for title, (name, transplant) in parts.items():
             source = checkpoint if name != "cold" else None
             print(f"\n== {title}: {len(self.labels)} classes" + (f", from {source}" if source else ""))
@@ -185,7 +186,8 @@ class Recipe:
             )
             for tag in [*self._groups(self.labels, old)] or ["mAP"]:
                 columns[f"{title}, {tag}"] = self.runs.curve(name, f"eval/{tag}")
-        show("COCO mAP after each epoch", columns, TARGET)
+                (starts[f"{title}, {tag}"],) = self.runs.curve(name, f"start/{tag}")
+        show("COCO mAP after each epoch", columns, TARGET, starts)
         self._tell_the_end("new" if "warm" in parts else "cold", checkpoint, old)
 
     def fit(self, part: Part, old: list[str]) -> Path:
@@ -206,11 +208,8 @@ class Recipe:
         callbacks = [
             SparseProgress(),
             EpochNumber(),
-            *(
-                [EvaluationAtStart(val), WarmLRScaler(config.warm_factor, warmup_steps=10)]
-                if part.source
-                else []
-            ),
+            *([] if part.name == "old" else [EvaluationAtStart(val)]),
+            *([WarmLRScaler(config.warm_factor, warmup_steps=10)] if part.source else []),
             *([StagedUnfreeze(STRATEGIES[config.unfreeze])] if part.staged else []),
             *([EmaWeights()] if config.ema else []),
             SampleDetections(metric, part.val, self._images(part.val), part.labels),

@@ -151,15 +151,17 @@ def test_old_classes_are_found_as_well_right_after_the_transplant_as_before(
     assert 0.05 < before < 0.95
 
     tensors = open_source(str(tmp_path / "old.pdparams")).tensors
-    found = {}
-    for how in ("by class name", "dropped"):
-        grown = detector(name, len(CLASSES), seed=1)
-        head = head_transplant(grown, OLD_CLASSES, CLASSES) if how == "by class name" else None
+
+    def found(seed: int, *, by_name: bool) -> float:
+        grown = detector(name, len(CLASSES), seed)
+        head = head_transplant(grown, OLD_CLASSES, CLASSES) if by_name else None
         report = warm_start(grown, tensors, description="old", head=head)
-        assert bool(report.skipped) == (how == "dropped")
-        found[how] = evaluated(grown, name, file, CocoMap(file, CLASSES, groups))["mAP_old"]
-    assert round(found["by class name"], 4) == round(before, 4)
-    assert found["dropped"] < before - 0.05
+        assert bool(report.skipped) != by_name
+        return evaluated(grown, name, file, CocoMap(file, CLASSES, groups))["mAP_old"]
+
+    # Whatever the rows of the new classes happen to hold.
+    assert [round(found(seed, by_name=True), 4) for seed in (1, 2, 3)] == [round(before, 4)] * 3
+    assert found(1, by_name=False) < before - 0.05
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -175,6 +175,29 @@ def test_the_model_it_exported_is_warm_start_for_the_next_with_a_class_renamed(t
     assert first == second
 
 
+@pytest.mark.timeout(600)
+def test_the_benchmark_compares_the_three_ways_over_seeds_from_one_old_model(tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "detection_strategies.py"
+    given = ["data.limit=6", "train.batch_size=2", "train.old_epochs=1", "train.epochs=1"]
+    done = subprocess.run(
+        [sys.executable, str(script), "--seeds", "2", "--dir", str(tmp_path), *given],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+    )
+    assert done.returncode == 0, done.stderr
+    found, _, table = done.stdout.partition("\n\n")
+    before, after = found.removeprefix("Old classes: mAP ").split(" in the old model, ")
+    assert after == f"{before}, {before} right after the transplant."
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[0] == ["", "start", "epoch 1"]
+    ways = ("by class name", "head dropped", "cold start")
+    assert [row[0] for row in rows[2:]] == [
+        f"{group} classes: {way}" for group in ("old", "new") for way in ways
+    ]
+    assert not (tmp_path / "seed-1" / "old").exists()
+
+
 def spoilt(folder: Path) -> str:
     """Write plates of which the third has a box that reaches out; return its annotation file."""
     file = write_plates(folder / "plates", {"train": (CLASSES, 4)})["train"]
