@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from paddle_warm_callbacks.checkpoint.file_kinds import PADDLE_TENSORS, kind_of_file
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.errors import SourceError, UnsafeFileError
 
@@ -65,6 +66,7 @@ def read_inference_parameters(
         OSError: They cannot be read.
     """
     path = Path(path)
+    _require_tensors(path)
     known = _names(path, _beside(path) if names is None else Path(names))
     tensors = list(_tensors(path))
     if len(tensors) != len(known):
@@ -74,6 +76,13 @@ def read_inference_parameters(
     return InferenceParameters(
         {called[name]: tensor for name, tensor in zip(sorted(known), tensors)}, structured
     )
+
+
+def _require_tensors(path: Path) -> None:
+    """Say of a file that is something else what it is, before its names are looked for beside it."""
+    kind = kind_of_file(path)
+    if kind is not None and kind is not PADDLE_TENSORS:
+        raise _refused(path, kind.seems, kind.remedy)
 
 
 def _beside(path: Path) -> Path:
@@ -205,11 +214,13 @@ def _require(count: int, left: int) -> None:
         raise ValueError(f"{count:,} bytes where {left:,} are left")
 
 
-def _refused(path: Path, what: str) -> UnsafeFileError:
+def _refused(
+    path: Path, what: str, remedy: str = "get the files again, all from one export"
+) -> UnsafeFileError:
     return UnsafeFileError(
         "the files are not an inference model that Paddle exports",
         where=str(path),
         received=what,
         expected="tensors in Paddle's binary format, and as many names beside them",
-        remedy="get the files again, all from one export",
+        remedy=remedy,
     )

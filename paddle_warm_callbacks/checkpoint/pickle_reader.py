@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import Any, BinaryIO, Callable, NoReturn
 
 from paddle_warm_callbacks.checkpoint import pickle_values as values
+from paddle_warm_callbacks.checkpoint.file_kinds import BEGINNING_BYTES, PICKLE, kind_of
 from paddle_warm_callbacks.checkpoint.pickle_arrays import MARK, ArrayRuns
 from paddle_warm_callbacks.checkpoint.pickle_input import PAYLOAD_BYTES
 from paddle_warm_callbacks.errors import UnsafeFileError
@@ -99,27 +100,17 @@ class _Interpreter(ArrayRuns):
                 "the file is empty", where=self._where, expected="a file written by paddle.save"
             )
         first = self._take(1)
-        if first == b"\x80":
+        beginning = self._window[:BEGINNING_BYTES]
+        kind = kind_of(beginning)
+        if first == b"\x80" and kind in (PICKLE, None):  # None: of a protocol that is refused by its number
             self.proto()
             return
-        known = {
-            b"P": (
-                "a zip archive, as torch.save writes",
-                "convert it to safetensors where PyTorch is at hand",
-            ),
-            b"\x00": (
-                "a tensor in Paddle's binary format, or the .pdiparams of an inference model",
-                "use the .pdparams file that paddle.save or Model.save(training=True) wrote",
-            ),
-        }
-        begins = f"a file that begins with {first!r}"
-        received, remedy = known.get(first, (begins, "check that the download is complete"))
         raise UnsafeFileError(
             "the file is not one that paddle.save writes",
             where=self._where,
-            received=received,
+            received=f"a file that begins with {beginning[:8]!r}" if kind is None else kind.seems,
             expected="a pickle of protocol 2 to 5",
-            remedy=remedy,
+            remedy="check that the download is complete" if kind is None else kind.remedy,
         )
 
     def _refuse(self, what: str, cause: Exception) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from paddle_warm_callbacks.checkpoint.file_kinds import SAFETENSORS, FileKind, kind_of_file
 from paddle_warm_callbacks.errors import UnsafeFileError
 
 # bfloat16 is uint16, as in Paddle's own files. 8-bit floats have no NumPy type and are refused by name.
@@ -47,10 +48,12 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, 
                     raise ValueError(f"{name} is cut off")
                 arrays[name] = array
         except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+            kind = kind_of_file(Path(path))
+            if kind is None or kind is SAFETENSORS:
+                kind = FileKind(f"{type(error).__name__}: {error}", "get the file again")
             raise UnsafeFileError(
-                "the file is not a whole safetensors file", where=str(path),
-                received=f"{type(error).__name__}: {error}", expected="a table that describes the bytes after it",
-                remedy="get the file again",
+                "the file is not a whole safetensors file", where=str(path), received=kind.seems,
+                expected="a table that describes the bytes after it", remedy=kind.remedy,
             ) from error  # fmt: skip
     return {name: arrays[name] for name in table}
 

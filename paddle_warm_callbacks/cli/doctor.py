@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from paddle_warm_callbacks.checkpoint import nearby
+from paddle_warm_callbacks.checkpoint.file_kinds import kind_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
 from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.cli.examining import Examined, Part, examine
@@ -70,7 +71,10 @@ def doctor(
     try:
         examined = examine(path)
     except UnsafeFileError as error:
-        instead = _OTHER_KINDS.get(path.suffix, _UNREADABLE)
+        kind = kind_of_file(path)
+        # Of a file that is of another kind altogether the reader has said what to do.
+        other = kind is not None and kind.remedy == error.remedy
+        instead = _OTHER_KINDS.get(path.suffix) or (error.remedy if other else _UNREADABLE)
         if as_json:
             found = {"what": error.what, "received": error.received, "next": [instead]}
             print_json({"file": file, "readable": False, **found})

@@ -56,6 +56,17 @@ def test_a_hostile_file_is_not_run_and_is_a_finding(tmp_path: Path) -> None:
     assert sys.modules.pop(CANARY, None) is not None
 
 
+def test_a_file_of_another_kind_is_named_and_what_to_do_is_not_of_unsafe_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.pdparams"
+    path.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", encoding="ascii"
+    )
+    said = typed("doctor", path, exit_code=1).stdout
+    assert "a pointer of Git LFS" in said
+    assert "next: get the file itself, with git lfs pull" in said
+    assert "do not load it" not in said
+
+
 @pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
 def test_a_truncated_file_is_a_finding(tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"net{suffix}"
