@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def loader(
         sample_num=-1 if limit is None else limit,
         allow_empty=not training,
     )
-    dataset.parse_dataset()
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        dataset.parse_dataset()
     dataset.set_transform(Compose(resized(settings["sample_transforms"], size), num_classes))
     epochs = {name: value for name, value in settings.items() if name.endswith("_epoch")}
     dataset.set_kwargs(**(epochs if training else {}))

@@ -159,7 +159,7 @@ class Recipe:
                 self.fit(Part("old", *self.old_sets, labels, train.old_epochs, train.old_seed), old)
             )
         parts = {"warm": ("new", True), "head dropped": ("dropped", False), "cold": ("cold", False)}
-        if checkpoint is None or not config.compare_dropped:
+        if not config.compare_dropped or not old:  # without names it is what "warm" is
             del parts["head dropped"]
         if checkpoint is not None and not config.compare_cold:
             del parts["cold"]

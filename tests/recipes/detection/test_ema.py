@@ -148,18 +148,28 @@ def test_a_checkpoint_holds_the_average_as_ppdet_would_save_it(tmp_path: Path) -
 
 def test_a_checkpoint_in_the_middle_of_an_evaluation_holds_the_trained_weights(tmp_path: Path) -> None:
     class Kill(EachStep):
+        """Sends a signal at the second evaluation's first batch, and reads what that has saved at the others."""
+
+        saved: tuple[tuple[int, Weights], ...] = ()
+
         def on_eval_batch_begin(self, step: int, logs: Any = None) -> None:
-            if step == 0 and len(self.trained) == 2 * STEPS:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if len(self.trained) == 2 * STEPS:
+                if step == 0:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                found = CheckpointStore(str(tmp_path)).list()
+                self.saved = tuple((each.progress.step_in_epoch, each.read_model()) for each in found)
 
     seen = Kill()
     fit(model(), EmaWeights(), PeriodicCheckpoint(tmp_path, save=EveryNEpochs(50)), seen, eval_data=Points())
-    mid_evaluation, after = CheckpointStore(str(tmp_path)).list()
-    assert mid_evaluation.progress.step_in_epoch == STEPS
     expected = by_ppdet(seen.trained)
     assert not same(expected, seen.trained[-1])
-    for checkpoint in (mid_evaluation, after):
-        assert same(checkpoint.read_model(), seen.trained[-1])
+    ((position, in_its_middle),) = seen.saved
+    assert position == STEPS
+    assert same(in_its_middle, seen.trained[-1])
+    # The epoch's end has taken its place.
+    (after,) = CheckpointStore(str(tmp_path)).list()
+    assert after.progress.step_in_epoch == 0
+    assert same(after.read_model(), seen.trained[-1])
     # And what came after it in the evaluation was evaluated with the average all the same.
     assert same(seen.evaluated_with[-1], expected)
 

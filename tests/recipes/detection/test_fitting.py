@@ -8,17 +8,9 @@ from typing import Any
 
 import paddle
 
-from paddle_warm_callbacks import EveryNSteps, PeriodicCheckpoint, WarmStartCallback
 from recipes.detection.fitting import EpochNumber
 from tests.callbacks.runs import BATCH, STEPS, Interrupted, Losses, Points, model
-
-
-def resumable(directory: Path, *more: Any) -> list[Any]:
-    return [
-        WarmStartCallback(run_dir=directory, resume_from="latest"),
-        PeriodicCheckpoint(directory, save=EveryNSteps(1)),
-        *more,
-    ]
+from tests.recipes.test_fitting import resumable
 
 
 class Epochs(Points):
