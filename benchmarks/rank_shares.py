@@ -3,12 +3,12 @@
     python benchmarks/rank_shares.py [--ranks 1 2 4] [--saves 6] [--dir .]
 
 Each number of ranks is a run of Paddle's launcher, in which the same network is trained twice: with its copies made at
-once, and behind the next forward and backward pass. Of a save, on the training thread of the rank that took longest:
+once, and behind the next forward and backward pass. Of a save, of the rank that took longest:
 
-- "copy": the tensors of the rank's share; wall time, and the thread's processor time, which others on the machine
-  change less; also as a ratio to the same of one rank;
-- "check": whether all ranks have the same parameters: a pass over all of them that no rank can be spared, and, of wall
-  time, the wait for the slowest rank;
+- "copy": on the training thread, the tensors of the rank's share; wall time, and the thread's processor time, which
+  others on the machine change less; also as a ratio to the same of one rank;
+- "check": the pass over the parameters, of which no rank can be spared, that tells whether they are the same on all; on
+  the training thread if the copy is made at once, else on the thread that copies;
 - "blocked": everything that training waited for, counters and the wait for the write before included.
 
 The first save of each training, which warms up, and the last, which is made at once, are left out.
@@ -83,14 +83,14 @@ def one_rank(place: Path, saves: int) -> None:
     for way in WAYS:
         found = figures[way] = {}
         copy = timed(OverlappedCopies.capture, "copy", found)
-        check = timed(same_weights.require, "check", found)
+        check = timed(same_weights.Comparison.look, "check", found)
         held = (
             mock.patch.object(HoldBack, "works_for", return_value=False)
             if way == "at once"
             else nullcontext()
         )
         copied = mock.patch.object(OverlappedCopies, "capture", copy)
-        with copied, mock.patch.object(same_weights, "require", check), held:
+        with copied, mock.patch.object(same_weights.Comparison, "look", check), held:
             events = trained(model, place / f"run {way}", saves)
         found["blocked"] = [event.seconds_blocked for event in events]
         found["bytes"] = [event.bytes_written for event in events]

@@ -26,7 +26,7 @@ class SaveEvent:
         seconds_blocked: How long ``submit`` waited for the write before it.
         seconds_to_durable: From then to the commit being on disk.
         bytes_written: Of all its files; what it shares with the checkpoint before is not counted. On a rank above 0:
-            of that rank's share.
+            of that rank's share, 0 if it has none.
     """
 
     name: str

@@ -37,18 +37,16 @@ _SAME_EVERYWHERE = (
 def gathered(loop: FitLoop, counters: State) -> State:
     """Return ``counters`` with what every other rank has otherwise, for the checkpoint that rank 0 writes.
 
-    Random state, loader position, running metrics and statistics are each rank's own. The parameters are compared
-    first.
+    Random state, loader position, running metrics and statistics are each rank's own.
 
     Args:
         loop: At the same boundary on every rank.
         counters: This rank's, from :func:`training_state.capture_counters`.
 
     Raises:
-        RankError: A rank has failed, is missing, or has other parameters.
+        RankError: A rank has failed or is missing.
     """
     when = f"at the save of step {loop.progress.global_step}"
-    same_weights.require(loop.ranks, loop.trained, when)
     arrays = _own_arrays(loop)
     digests = {name: digest_of(same_weights.bytes_of(array)) for name, array in arrays.items()}
     otherwise = loop.ranks.agree("what each rank has of its own " + when, digests, _otherwise, each=True)

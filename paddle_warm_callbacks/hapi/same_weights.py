@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_warm_callbacks.checkpoint.digests import digest_of, new_digest
+from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.errors import RankError
 from paddle_warm_callbacks.hapi.parallel import Ranks
 from paddle_warm_callbacks.hapi.rank_channel import named
@@ -33,10 +33,7 @@ def warn_of_the_loss(ranks: Ranks, trained: Trained) -> None:
 
 
 def require(ranks: Ranks, trained: Trained, when: str) -> None:
-    """Raise on every rank if the parameters of one are not those of rank 0.
-
-    Running statistics and other buffers are left out: each rank has its own. Costs a pass over the parameters, and one
-    message for each rank; on a GPU, where this has not been run, also their transfer to the host, one by one.
+    """Raise on every rank if the parameters of one are not those of rank 0; see :class:`Comparison`.
 
     Args:
         ranks: Of the run; nothing is done on one rank.
@@ -46,27 +43,68 @@ def require(ranks: Ranks, trained: Trained, when: str) -> None:
     Raises:
         RankError: They differ; the first parameter that does is named.
     """
-    if not ranks.many:
-        return
-    parameters = trained.same_on_all_ranks()
-    whole = new_digest()
-    for parameter in parameters.values():
-        whole.update(bytes_of(borrowed(parameter)))
-    what = f"whether the parameters are the same, {when}"
-    if ranks.agree(what, whole.hexdigest(), _all_the_same):
-        return
-    single = {name: digest_of(bytes_of(borrowed(parameter))) for name, parameter in parameters.items()}
-    name, others = ranks.agree(what + ", one by one", single, _first_difference)
-    raise RankError(
-        "the parameters are not the same on all ranks",
-        where=f"{name}, {when}",
-        received=f"other values on {named(others)} than on rank 0; {len(single)} parameters were compared in order",
-        expected="the same bits on every rank",
-        remedy=_INTO_THE_NETWORK
-        if name in trained.trained_in_loss()
-        else "let nothing but averaged gradients move a parameter: no ReduceLROnPlateau or EarlyStopping on a "
-        "rank's own loss, no layer thawed or built anew after paddle.Model(...) except by StagedUnfreeze",
-    )
+    if ranks.many:
+        comparison = Comparison(ranks, trained, when)
+        comparison.look()
+        comparison.require()
+
+
+class Comparison:
+    """Whether the parameters of all ranks are those of rank 0, looked at now and compared when there is time.
+
+    Running statistics and other buffers are left out: each rank has its own. Costs a pass over the parameters, and one
+    message for each rank; on a GPU, where this has not been run, also their transfer to the host, one by one.
+
+    Args:
+        ranks: Of the run.
+        trained: The network, and its loss.
+        when: In words, the same on every rank.
+
+    Attributes:
+        parameters: Those compared, by name.
+        differ: Whether that has been found; on every rank, before :meth:`require` raises.
+    """
+
+    def __init__(self, ranks: Ranks, trained: Trained, when: str) -> None:
+        self._ranks = ranks
+        self._trained = trained
+        self._when = when
+        self._digests: dict[str, str] = {}
+        self.parameters = trained.same_on_all_ranks()
+        self.differ = False
+
+    def look(self) -> None:
+        """Digest the parameters, on any thread; nothing may change them meanwhile."""
+        self._digests = {name: digest_of(bytes_of(borrowed(p))) for name, p in self.parameters.items()}
+
+    def require(self, *, whole: bool = True, among: str = "training") -> None:
+        """Compare what was seen; every rank must call it.
+
+        Args:
+            whole: Whether nothing has changed the parameters while :meth:`look` was at it; if something has on any
+                rank, nothing is compared.
+            among: See :meth:`Ranks.agree`.
+
+        Raises:
+            RankError: They differ; the first parameter that does is named.
+        """
+        what = f"whether the parameters are the same, {self._when}"
+        seen = digest_of("".join(self._digests.values()).encode()) if whole else None
+        if self._ranks.agree(what, seen, _all_the_same, among=among):
+            return
+        name, others = self._ranks.agree(what + ", one by one", self._digests, _first_difference, among=among)
+        self.differ = True
+        raise RankError(
+            "the parameters are not the same on all ranks",
+            where=f"{name}, {self._when}",
+            received=f"other values on {named(others)} than on rank 0; {len(self._digests)} parameters were compared "
+            "in order",
+            expected="the same bits on every rank",
+            remedy=_INTO_THE_NETWORK
+            if name in self._trained.trained_in_loss()
+            else "let nothing but averaged gradients move a parameter: no ReduceLROnPlateau or EarlyStopping on a "
+            "rank's own loss, no layer thawed or built anew after paddle.Model(...) except by StagedUnfreeze",
+        )
 
 
 def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
@@ -74,8 +112,8 @@ def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _all_the_same(digests: Sequence[str]) -> bool:
-    return len(set(digests)) == 1
+def _all_the_same(digests: Sequence[str | None]) -> bool:
+    return None in digests or len(set(digests)) == 1
 
 
 def _first_difference(parts: Sequence[dict[str, str]]) -> tuple[str, list[int]]:

@@ -13,14 +13,15 @@ from paddle_warm_callbacks.checkpoint.mirror_writer import Mirror
 from paddle_warm_callbacks.checkpoint.shares import ShareContents, ShareWriter
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
 from paddle_warm_callbacks.checkpoint.writer import BackgroundWriter
-from paddle_warm_callbacks.errors import CheckpointWriteError
+from paddle_warm_callbacks.errors import CheckpointWriteError, RankError
 from paddle_warm_callbacks.hapi import rank_state, run_directory, training_state
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.overlap import OverlappedCopies
+from paddle_warm_callbacks.hapi.same_weights import Comparison
 from paddle_warm_callbacks.hapi.save_contents import contents_of
 from paddle_warm_callbacks.hapi.save_costs import SaveCosts
-from paddle_warm_callbacks.hapi.shares import Shares, agreeing
+from paddle_warm_callbacks.hapi.shares import WRITING, Shares, agreeing
 from paddle_warm_callbacks.hapi.staging import Copying
 from paddle_warm_callbacks.plan.retention import RetentionPolicy
 from paddle_warm_callbacks.plan.saving import SaveMoment
@@ -33,8 +34,8 @@ _SECONDS_WORTH_SAYING = 0.1
 class Saves:
     """Save the state of one fit when told to: :meth:`begin`, then :meth:`commit`.
 
-    On several ranks each has one, and all are told at the same boundary: rank 0 writes, and those above it write what
-    the layout has them write.
+    On several ranks each has one, and all are told at the same boundary: rank 0 writes, those above it write what the
+    layout has them write, and all compare their parameters behind training, before anything is written.
 
     Args:
         store: Of the run directory; on rank 0 its lock is held.
@@ -72,6 +73,7 @@ class Saves:
         self._shares: Shares | None = None
         self._writer: BackgroundWriter | ShareWriter | None = None
         self._began = 0.0
+        self._apart = False
         self._last_but_one: SaveMoment | None = None
         self.last: SaveMoment | None = None
         self.waited = 0
@@ -85,9 +87,10 @@ class Saves:
         """Begin on rank 0, and find out which ranks write."""
         rank = loop.ranks.rank
         to_mirror = run_directory.begin(self._store, loop.resumed_from, self._mirror) if rank == 0 else None
-        if loop.ranks.many and self._layout == "shards":
-            self._shares = Shares.of(loop.ranks, self._store.run_dir)
-        agree = None if self._shares is None else agreeing(loop.ranks)
+        agree = agreeing(loop.ranks) if loop.ranks.many else None
+        if loop.ranks.many:
+            together = self._layout == "shards"
+            self._shares = Shares.of(loop.ranks, self._store.run_dir) if together else Shares(rank, [0])
         if rank == 0:
             self._writer = BackgroundWriter(
                 self._store,
@@ -99,22 +102,30 @@ class Saves:
             )
             if to_mirror is not None:
                 self._writer.copy(to_mirror)
-        elif agree is not None:
+        else:
+            assert agree is not None, "a rank above 0 is one of several"
             self._writer = ShareWriter(self._store.run_dir, rank, agree, self._committed)
-        if self._writer is not None:
-            self._copies.open(loop.optimizer)
+        self._copies.open(loop.optimizer)
 
     def begin(self, loop: FitLoop) -> None:
         """Wait until the checkpoint before is durable: its buffers are the ones that the next copy goes into.
 
         Raises:
             CheckpointWriteError: That checkpoint was lost.
+            RankError: The ranks' parameters differed then, or a rank has failed.
         """
         self._began = time.monotonic()
         for prepare in loop.board.before_commit:
             prepare()
         busy, began = self._writer is not None and self._writer.busy, time.monotonic()
-        self.wait()
+        try:
+            self.wait()
+        except RankError:
+            if (
+                self._apart
+            ):  # as on every rank, and none is to hear of another's end before it has raised this itself
+                loop.ranks.agree("the end of ranks that differ")
+            raise
         if busy:
             self.waited += 1
             seconds = time.monotonic() - began
@@ -151,13 +162,12 @@ class Saves:
         state = counters or training_state.capture_counters(loop, glance=glance)
         if loop.ranks.many:
             state = rank_state.gathered(loop, state)
-        if self._writer is None:
-            return  # rank 0 writes
         tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares, glance=glance)
         if isinstance(self._writer, ShareWriter):
             share = ShareContents(tensors.mine, loop.progress.global_step)
             submit = partial(self._writer.submit, share)
         else:
+            assert self._writer is not None, "commit comes after open"
             contents = contents_of(
                 loop,
                 tensors,
@@ -167,12 +177,16 @@ class Saves:
                 metadata={**self._metadata, **metadata},
             )
             submit = partial(self._writer.submit, contents)
+        comparison = self._looking(loop, copying) if loop.ranks.many else None
         self._costs.handed_over(time.monotonic() - self._began, copying)
-        self._guarded(lambda: self._submit(submit, copying))
+        self._guarded(lambda: self._submit(submit, copying, comparison))
 
     def take_torn(self) -> bool:
-        """Return, once, whether the last copy was worthless, on which nothing was saved."""
-        return self._copies.take_torn()
+        """Return whether nothing was saved of the last copy.
+
+        It was worthless, which is said once; or the ranks' parameters differ, which :meth:`begin` raises on each.
+        """
+        return self._copies.take_torn() or self._apart
 
     def forget_last(self) -> None:
         """Count the checkpoint before the last as the last: the last copy was worthless."""
@@ -223,12 +237,32 @@ class Saves:
         at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
         return self._copies.may_glance(behind=behind) and not at_end and not loop.ranks.many
 
-    def _submit(self, submit: Callable[..., None], copying: Copying | None) -> None:
+    def _submit(
+        self, submit: Callable[..., None], copying: Copying | None, comparison: Comparison | None
+    ) -> None:
+        submit(ready=lambda: self._ready(copying, comparison))
+        if copying is not None:
+            self._copies.hold_for(copying)
+
+    def _looking(self, loop: FitLoop, copying: Copying | None) -> Comparison:
+        """Have the parameters looked at, for a comparison with those of the other ranks: now, or with the copy."""
+        when = f"at the save of step {loop.progress.global_step}"
+        comparison = Comparison(loop.ranks, loop.trained, when)
         if copying is None:
-            submit()
-            return
-        submit(ready=lambda: self._copies.run(copying))
-        self._copies.hold_for(copying)
+            comparison.look()
+        else:
+            copying.beside(comparison.look, comparison.parameters.values())
+        return comparison
+
+    def _ready(self, copying: Copying | None, comparison: Comparison | None) -> bool:
+        """Return, on the writer's thread, whether what was copied is to be written."""
+        whole = copying is None or self._copies.run(copying)
+        if comparison is not None:
+            try:
+                comparison.require(whole=whole, among=WRITING)
+            finally:
+                self._apart = comparison.differ
+        return whole
 
     def _committed(self, event: SaveEvent) -> None:
         self._costs.committed(event, None if self._writer is None else self._writer.mirror_lag())

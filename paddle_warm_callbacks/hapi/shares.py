@@ -16,9 +16,12 @@ from paddle_warm_callbacks.plan.sharing import dealt
 
 logger = logging.getLogger("paddle_warm_callbacks")
 
+# The writing threads of all ranks, as one that agrees.
+WRITING = "writing"
+
 
 class Shares:
-    """Deal the tensors that are the same on all ranks to those that write; what is a rank's own, rank 0 writes.
+    """Deal the tensors that are the same on all ranks to those that write; what is rank 0's own, it writes itself.
 
     Args:
         rank: Of this process.
@@ -31,8 +34,8 @@ class Shares:
         self._dealt: tuple[object, dict[str, Any]] | None = None
 
     @classmethod
-    def of(cls, ranks: Ranks, run_dir: Path) -> Shares | None:
-        """Find out which ranks can write where rank 0 does; None if it is alone. Every rank must call it.
+    def of(cls, ranks: Ranks, run_dir: Path) -> Shares:
+        """Find out which ranks can write where rank 0 does. Every rank must call it.
 
         Raises:
             CheckpointWriteError: On rank 0: the run directory cannot be written to.
@@ -49,7 +52,7 @@ class Shares:
                 if len(found) > 1
                 else "rank 0 writes alone",
             )
-        return cls(ranks.rank, found) if len(found) > 1 else None
+        return cls(ranks.rank, found)
 
     def mine(self, tensors: Mapping[str, Any], same: Sequence[Collection[str]]) -> dict[str, Any]:
         """Return those of ``tensors`` that this rank writes: for the same mapping, the same dictionary.
@@ -80,4 +83,4 @@ class Shares:
 
 def agreeing(ranks: Ranks) -> shares.Agree:
     """Return how the writing threads of ``ranks`` agree, beside the training threads' agreements."""
-    return partial(ranks.agree, among="writing")
+    return partial(ranks.agree, among=WRITING)

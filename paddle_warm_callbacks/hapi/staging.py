@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -191,10 +191,17 @@ class Copying:
         self._from_device = from_device or {}
         self._versions = versions
         self._checks = checks
+        self._looks: Sequence[Callable[[], None]] = ()
         self._before = self._count()
         self._over = threading.Event()
         self.seconds_held = 0.0
         self.stale = False
+
+    def beside(self, look: Callable[[], None], tensors: Iterable[Any]) -> None:
+        """Have :meth:`run` call ``look``, too, which reads ``tensors``: they must not change until then either."""
+        self._looks = [*self._looks, look]
+        self._versions = [*self._versions, *(tensor._inplace_version for tensor in tensors)]
+        self._before = self._count()
 
     def run(self) -> bool:
         """Copy, on the calling thread; return whether what was copied is the state that was to be."""
@@ -202,12 +209,14 @@ class Copying:
             self.stale = not all(check() for check in self._checks)
             if not self.stale:
                 _copy(self._behind)
+                for look in self._looks:
+                    look()
             if self._device is not None:
                 self._device.finish(self._from_device)  # stale or not: what is queued needs its destination
             return not self.stale and self._count() == self._before
         finally:
             # This is kept for what it says; the buffers and the tensors need not be.
-            self._behind, self._versions, self._checks = (), (), ()
+            self._behind, self._versions, self._checks, self._looks = (), (), (), ()
             self._over.set()
 
     @property
@@ -219,7 +228,7 @@ class Copying:
         """Block until the tensors may change again; of those on a GPU, let the GPU wait and not the host."""
         if self._device is not None:
             self._device.hold_device()
-        if self._behind:
+        if self._behind or self._looks:
             self._over.wait()
 
     def _count(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,6 +73,24 @@ def test_the_first_parameter_that_differs_in_a_bit_is_named_on_every_rank(rank: 
         for error in compared(given):
             assert error.where == "loss@scale, here"
             assert "parameters of the network" in error.remedy
+
+
+@pytest.mark.parametrize("torn", [None, 0, 2])
+def test_what_changed_while_it_was_looked_at_is_not_compared(torn: int | None) -> None:
+    given = models()
+    given[1].network[0].bias.set_value(np.full(4, 7, np.float32))
+
+    def act(ranks: ConnectedRanks) -> bool:
+        comparison = same_weights.Comparison(ranks, Trained(given[ranks.rank]), "here")
+        comparison.look()
+        moved_later = np.full([3, 4], ranks.rank, np.float32)
+        given[ranks.rank].network[0].weight.set_value(moved_later)
+        expected = pytest.raises(RankError, match=r"0\.bias, here") if torn is None else nullcontext()
+        with expected:
+            comparison.require(whole=ranks.rank != torn)
+        return comparison.differ
+
+    assert run(3, act) == [torn is None] * 3
 
 
 class OnDevice:

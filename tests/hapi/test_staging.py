@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any, Callable
 
@@ -102,6 +103,29 @@ def test_what_is_changed_in_place_meanwhile_is_noticed() -> None:
         _, copying = buffers.copy_behind(tensors, frozenset({"volatile"}))
         tensors[changed].add_(paddle.ones([3]))
         assert copying.run() is whole
+
+
+def test_what_is_looked_at_beside_is_held_and_watched_like_what_is_copied() -> None:
+    looked_at, buffers, none = paddle.zeros([2]), StagingBuffers(), frozenset[str]()
+    seen: list[float] = []
+
+    def copying() -> Any:
+        _, made = buffers.copy_behind({}, none)
+        made.beside(lambda: seen.append(float(looked_at[0])), [looked_at])
+        return made
+
+    waiting = copying()
+    held = threading.Thread(target=waiting.wait)
+    held.start()
+    assert not waiting.over
+    assert waiting.run()
+    held.join(60)
+    assert waiting.over
+    assert not held.is_alive()
+    torn = copying()
+    looked_at.add_(paddle.ones([2]))
+    assert not torn.run()
+    assert seen == [0.0, 1.0]
 
 
 def test_there_is_one_block_and_a_larger_one_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,9 @@ def test_a_parameter_that_one_rank_moved_alone_is_named_at_the_next_save(tmp_pat
 def test_a_full_disk_of_rank_0_ends_every_rank(tmp_path: Path) -> None:
     run = launch(tmp_path, "--do", "fill disk@0@4", "--pause", "0.1")
     assert run.status != 0
-    assert run.told(0)["problem"].startswith("CheckpointWriteError")
-    assert "rank 0 has failed: CheckpointWriteError" in run.told(1)["problem"]
+    for rank in range(2):  # each finds out by itself, or is told by the one that was sooner
+        assert "CheckpointWriteError: a checkpoint" in run.told(rank)["problem"]
+    assert "No space left on device" in run.output()
     latest = CheckpointStore(tmp_path / "run").latest_verified()
     assert latest is not None
     assert latest.name == "step-00000003"

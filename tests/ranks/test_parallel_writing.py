@@ -54,9 +54,8 @@ def test_it_is_the_state_that_rank_0_alone_writes(control: Run, tmp_path: Path) 
     for one, other in zip(ours, theirs):
         assert same(held(one), held(other))
         assert len(shards_of(one)) >= 2 > len(shards_of(other))
-    events = [run.told(rank)["events"] for rank in range(2)]
-    assert events[0] == events[1]
-    assert [len(control.told(rank)["events"]) > 0 for rank in range(2)] == [True, False]
+    for either in (run, control):
+        assert either.told(0)["events"] == either.told(1)["events"] != []
 
     with pytest.raises(SystemExit, match="0"):
         main(["export", ours[-1].path, str(tmp_path / "plain.pdparams")])
@@ -105,7 +104,7 @@ def test_a_rank_on_another_file_system_writes_nothing(tmp_path: Path) -> None:
     assert "rank 1 cannot write to rank 0's run directory" in run.output()
     assert "rank 0 writes alone" in run.output()
     assert not (tmp_path / "other-1").exists()
-    assert run.told(1)["events"] == []
+    assert run.told(1)["events"] == run.told(0)["events"] != []
     assert len(shards_of(checkpoints(run)[0])) == 1
 
 
