@@ -20,7 +20,7 @@ from paddle.base import core
 
 from paddle_warm_callbacks.hapi.boundaries import Boundaries
 from paddle_warm_callbacks.hapi.parallel import ConnectedRanks
-from paddle_warm_callbacks.hapi.rank_state import _without_repetition
+from paddle_warm_callbacks.hapi.rank_state import without_repetition
 
 ROUNDS = 5
 
@@ -71,7 +71,7 @@ def one_rank(
                 boundaries.passed()
             else:
                 ranks.agree(
-                    "states", {"counters": counters(number), "arrays": {}}, _without_repetition, each=True
+                    "states", {"counters": counters(number), "arrays": {}}, without_repetition, each=True
                 )
             times.append(time.perf_counter() - began)
             gate.wait()

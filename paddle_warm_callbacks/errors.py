@@ -73,7 +73,7 @@ class NoUsableCheckpointError(CheckpointError):
 
 
 class UnsafeFileError(CheckpointError):
-    """A file asks to run code, or to take an absurd amount of memory; nothing of it was executed."""
+    """A file asks to run code or to take an absurd amount of memory, or is of another kind; none of it was executed."""
 
 
 class CheckpointWriteError(CheckpointError):

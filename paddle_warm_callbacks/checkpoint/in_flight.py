@@ -65,14 +65,10 @@ class InFlight(OwnThread, Generic[Contents]):
     A failure is raised once, as CheckpointWriteError (or RankError, where ranks cannot go on together), by whichever of
     :meth:`submit`, :meth:`wait` and :meth:`close` comes next; what was committed before is intact, and the writer goes
     on working.
-
-    Attributes:
-        waited: How many ``submit`` calls had to wait for the checkpoint before theirs.
     """
 
     def __init__(self) -> None:
         super().__init__("checkpoint-writer")
-        self.waited = 0
         self._request: Request[Contents] | None = None
 
     @abstractmethod
@@ -93,7 +89,6 @@ class InFlight(OwnThread, Generic[Contents]):
         started = time.monotonic()
         with self._changed:
             assert not self._closing, "submit after close"
-            self.waited += self._request is not None
             self._wait_until_idle()
             now = time.monotonic()
             self._request = Request(contents, ready or _ready, now - started, now)

@@ -20,7 +20,8 @@ from paddle_warm_callbacks.progress import Progress
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.json"
-# The layout "native" is version 1, "shards" version 2.
+# How a checkpoint lies on disk, and the version of the manifest that says so.
+LAYOUTS = ("native", "shards")
 VERSION, SHARDS_VERSION = 1, 2
 
 _PREFIX = b'{"digest": "'

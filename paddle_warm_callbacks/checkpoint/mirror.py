@@ -14,10 +14,10 @@ from tqdm import tqdm
 from paddle_warm_callbacks.checkpoint import durable, names, pointers
 from paddle_warm_callbacks.checkpoint.digests import digest_of
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, FileEntry, Manifest
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.pointers import BEST, LATEST
 from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import record_of
 from paddle_warm_callbacks.checkpoint.urls import answered, bytes_at, make_directory, opened, require_bucket
 from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, SourceError

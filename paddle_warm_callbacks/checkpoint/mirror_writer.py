@@ -15,10 +15,9 @@ from typing import Any
 from paddle_warm_callbacks.arguments import require_number
 from paddle_warm_callbacks.checkpoint import mirror, pointers, urls
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST, Manifest
-from paddle_warm_callbacks.checkpoint.names import superseded
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS, superseded
 from paddle_warm_callbacks.checkpoint.sending import Sender
 from paddle_warm_callbacks.checkpoint.store import Checkpoint
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import record_of, record_of_name
 from paddle_warm_callbacks.errors import CheckpointWriteError, CorruptCheckpointError, InvalidArgumentError
 from paddle_warm_callbacks.plan.retention import KeepBest, RetentionPolicy

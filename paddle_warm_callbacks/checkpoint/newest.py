@@ -9,9 +9,9 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from paddle_warm_callbacks.checkpoint import mirror, names
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.errors import (
     CorruptCheckpointError,
     NoUsableCheckpointError,

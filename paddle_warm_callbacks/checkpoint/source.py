@@ -14,13 +14,13 @@ from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import cache, inference_model, mirror, nearby
 from paddle_warm_callbacks.checkpoint.digests import digest_of_file
 from paddle_warm_callbacks.checkpoint.manifest import MANIFEST
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.pdparams import read_pdparams
 from paddle_warm_callbacks.checkpoint.registry.catalog import open_reference
 from paddle_warm_callbacks.checkpoint.registry.references import SCHEME
 from paddle_warm_callbacks.checkpoint.safetensors import read_safetensors
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import answered, is_url, opened
 from paddle_warm_callbacks.errors import CorruptCheckpointError, NoUsableCheckpointError, SourceError
 from paddle_warm_callbacks.secrets import cause, redacted

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paddle_warm_callbacks.checkpoint.names import in_order
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS, in_order
 from paddle_warm_callbacks.checkpoint.source import require_local
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.cli.options import open_network
 from paddle_warm_callbacks.cli.output import print_json, print_table, say

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from paddle_warm_callbacks.checkpoint.names import superseded
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS, superseded
 from paddle_warm_callbacks.checkpoint.pointers import ranking_of
 from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
-from paddle_warm_callbacks.checkpoint.store.directory import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.store.records import Records
 from paddle_warm_callbacks.checkpoint.urls import is_url
 from paddle_warm_callbacks.cli.output import bytes_text, metrics_text, print_table, say

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from paddle_warm_callbacks.checkpoint.label_files import KINDS as LABEL_KINDS
+from paddle_warm_callbacks.checkpoint.manifest import LAYOUTS as LAYOUTS_ON_DISK
 from paddle_warm_callbacks.config.fields import LABELS, PATTERNS, section, setting
 from paddle_warm_callbacks.plan.config_changes import (
     ANOTHER_RUN,
@@ -27,7 +28,6 @@ from paddle_warm_callbacks.plan.transplant import LAYOUTS
 from paddle_warm_callbacks.plan.transplant.head import NEW_ROWS
 
 _BETTER = ("max", "min")
-LAYOUTS_ON_DISK = ("native", "shards")
 
 
 @dataclass

@@ -23,7 +23,7 @@ from paddle_warm_callbacks.hapi.rank_channel import BYE, LOST, Message, RankChan
 logger = logging.getLogger("paddle_warm_callbacks")
 
 Decision = Callable[[Sequence[Any]], Any]
-MessageHandler = Callable[[int, Message], None]
+Reaction = Callable[[int, Message], None]
 
 # How long a rank is waited for: ranks reach a save at different times, and rank 0 may have a checkpoint to read.
 _SECONDS = 600.0
@@ -92,8 +92,8 @@ class Ranks:
         outcome: Any = None if decide is None else decide([mine])
         return outcome[0] if each else outcome
 
-    def on(self, kind: str, handle: MessageHandler) -> None:
-        """Have messages of this kind handled, with (rank, message), on a thread of the channel, one at a time."""
+    def on(self, kind: str, react: Reaction) -> None:
+        """Have ``react`` called with (rank, message) of this kind, on a thread of the channel, one at a time."""
 
     def close(self, failure: str | None = None) -> None:
         """Leave the others: with a goodbye, or, if fit ends by an exception, with word of it."""
@@ -126,7 +126,7 @@ class ConnectedRanks(Ranks):
         self._parts: dict[str, dict[int, tuple[str, Any]]] = {}
         self._outcomes: dict[str, Any] = {}
         self._left: set[int] = set()
-        self._handlers: dict[str, MessageHandler] = {
+        self._reactions: dict[str, Reaction] = {
             "part": self._part_came,
             "outcome": self._outcome_came,
             "failed": self._failure_came,
@@ -155,13 +155,13 @@ class ConnectedRanks(Ranks):
         self.wait_until(lambda: this in self._outcomes, what, lambda: [0])
         return jsonvalue.decode(self._outcomes.pop(this))
 
-    def on(self, kind: str, handle: MessageHandler) -> None:
-        """Register a handler; it is called with ``changed`` held.
+    def on(self, kind: str, react: Reaction) -> None:
+        """See the base; ``react`` is called with ``changed`` held.
 
         Raises:
-            UnsupportedFitError: Messages of this kind have one already.
+            UnsupportedFitError: Something else reacts to messages of this kind.
         """
-        if kind in self._handlers:
+        if kind in self._reactions:
             raise UnsupportedFitError(
                 "two callbacks want to order saves on several ranks",
                 where="fit(callbacks=)",
@@ -169,7 +169,7 @@ class ConnectedRanks(Ranks):
                 expected="one, on several ranks",
                 remedy='join its policies to the first: save=EveryNEpochs(1) | OnNewBest("acc")',
             )
-        self._handlers[kind] = handle
+        self._reactions[kind] = react
 
     def close(self, failure: str | None = None) -> None:
         """Leave; what another rank has failed of need not be told again."""
@@ -240,7 +240,7 @@ class ConnectedRanks(Ranks):
 
     def _received(self, rank: int, message: Message) -> None:
         with self.changed:
-            self._handlers[message[0]](rank, message)
+            self._reactions[message[0]](rank, message)
             self.changed.notify_all()
 
     def _part_came(self, rank: int, message: Message) -> None:

@@ -51,7 +51,7 @@ def gathered(loop: FitLoop, counters: State) -> State:
     digests = {name: digest_of(same_weights.bytes_of(array)) for name, array in arrays.items()}
     otherwise = loop.ranks.agree("what each rank has of its own " + when, digests, _otherwise, each=True)
     part = {"counters": counters, "arrays": {name: arrays[name] for name in otherwise}}
-    others = loop.ranks.agree("the state of each rank " + when, part, _without_repetition, each=True)
+    others = loop.ranks.agree("the state of each rank " + when, part, without_repetition, each=True)
     return counters if loop.ranks.rank else {**counters, RANKS: others}
 
 
@@ -105,8 +105,12 @@ def _otherwise(parts: Sequence[Mapping[str, str]]) -> list[list[str]]:
     return [[name for name, digest in own.items() if parts[0].get(name) != digest] for own in parts]
 
 
-def _without_repetition(parts: Sequence[State]) -> list[Any]:
-    """Return, as rank 0's outcome, what ranks 1, 2, ... have otherwise; the others need none."""
+def without_repetition(parts: Sequence[State]) -> list[Any]:
+    """Return, as rank 0's outcome, what ranks 1, 2, ... have otherwise; the others need none.
+
+    Args:
+        parts: By rank: "counters", and "arrays" as they are.
+    """
     common = {name: jsonvalue.encode(value) for name, value in parts[0]["counters"].items()}
     others = [
         {

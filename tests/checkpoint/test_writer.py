@@ -62,7 +62,6 @@ def test_submit_returns_while_the_write_goes_on_and_the_next_waits_for_it(tmp_pa
     writer = BackgroundWriter(store, on_commit=events.append)
     writer.submit(contents(1))
     assert store.entered.acquire(timeout=10)
-    assert writer.waited == 0
     second = threading.Thread(target=writer.submit, args=(contents(2),))
     second.start()
     second.join(0.2)
@@ -70,7 +69,6 @@ def test_submit_returns_while_the_write_goes_on_and_the_next_waits_for_it(tmp_pa
     store.let_go.release()
     second.join(10)
     assert not second.is_alive()
-    assert writer.waited == 1
     store.let_go.release()
     writer.close()
     assert [step_in(checkpoint) for checkpoint in store.list()] == [1, 2]

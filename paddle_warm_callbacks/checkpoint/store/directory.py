@@ -19,7 +19,8 @@ from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.checkpoint import names, pointers, shards, staging, urls
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.lock import RunLock, held_here
-from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS as CHECKPOINTS
+from paddle_warm_callbacks.checkpoint.manifest import LAYOUTS
+from paddle_warm_callbacks.checkpoint.names import CHECKPOINTS
 from paddle_warm_callbacks.checkpoint.passed_over import PassedOver
 from paddle_warm_callbacks.checkpoint.store import appearing
 from paddle_warm_callbacks.checkpoint.store.appearing import write_error
@@ -59,7 +60,7 @@ class CheckpointStore:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, layout: str = "native") -> None:
-        self._layout = require_choice(layout, "CheckpointStore(layout=)", choices=("native", "shards"))
+        self._layout = require_choice(layout, "CheckpointStore(layout=)", choices=LAYOUTS)
         self.run_dir = urls.local_directory(
             run_dir, "run_dir", "write to a local directory and copy to a URL with mirror="
         )
