@@ -19,9 +19,10 @@ from paddle_warm_callbacks.config.checks import require_consistent
 from paddle_warm_callbacks.config.loading import Given, Loaded, load
 from paddle_warm_callbacks.config.naming import require_names
 from paddle_warm_callbacks.config.origin import Origin, located
+from paddle_warm_callbacks.config.outputs import MirrorConfig
 from paddle_warm_callbacks.config.policies import retention_policy, save_policy
 from paddle_warm_callbacks.config.record import METADATA, ConfigRecord
-from paddle_warm_callbacks.config.schema import Config, HeadConfig, MirrorConfig, UnfreezeConfig
+from paddle_warm_callbacks.config.schema import Config, HeadConfig, UnfreezeConfig
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from paddle_warm_callbacks.hapi.building import build_network, build_optimizer, build_schedule, seed_all
 from paddle_warm_callbacks.hapi.depth import fine_tune, stages_from_depth

@@ -9,6 +9,8 @@ from typing import Any
 
 PATTERNS = "patterns"
 LABELS = "labels"
+# Which end of a metric is better.
+BETTER = ("max", "min")
 
 
 def setting(

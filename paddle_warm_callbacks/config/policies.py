@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from paddle_warm_callbacks.config.schema import KeepConfig, SaveConfig
+from paddle_warm_callbacks.config.outputs import KeepConfig, SaveConfig
 from paddle_warm_callbacks.plan.retention import KeepBest, KeepEvery, KeepLatest, RetentionPolicy
 from paddle_warm_callbacks.plan.saving import (
     EveryNEpochs,

@@ -1,6 +1,7 @@
 """Every setting there is: sections as dataclasses, with defaults, bounds, and what a change means at a resume.
 
 The checks, the JSON Schema, the table in the documentation and what a resume says of a change are all read off here.
+The sections of what a run leaves behind are in :mod:`~paddle_warm_callbacks.config.outputs`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from paddle_warm_callbacks.checkpoint.label_files import KINDS as LABEL_KINDS
-from paddle_warm_callbacks.checkpoint.manifest import LAYOUTS as LAYOUTS_ON_DISK
-from paddle_warm_callbacks.config.fields import LABELS, PATTERNS, section, setting
+from paddle_warm_callbacks.config.fields import BETTER, LABELS, PATTERNS, section, setting
+from paddle_warm_callbacks.config.outputs import CheckpointsConfig, MirrorConfig, VisualDLConfig
 from paddle_warm_callbacks.plan.config_changes import (
     ANOTHER_RUN,
     BY_LR_ON_RESUME,
@@ -26,8 +27,6 @@ from paddle_warm_callbacks.plan.conversions import CONVERSIONS
 from paddle_warm_callbacks.plan.lr import ON_RESUME
 from paddle_warm_callbacks.plan.transplant import LAYOUTS
 from paddle_warm_callbacks.plan.transplant.head import NEW_ROWS
-
-_BETTER = ("max", "min")
 
 
 @dataclass
@@ -253,7 +252,7 @@ class UnfreezeConfig:
         False, "Begin each later stage from the best epoch of the one before."
     )
     monitor: str = setting("acc", "Metric of the evaluation by which the best is known.")
-    mode: str = setting("max", "Which end of it is better.", choices=_BETTER)
+    mode: str = setting("max", "Which end of it is better.", choices=BETTER)
 
 
 @dataclass
@@ -273,75 +272,6 @@ class LRConfig:
     )
     on_resume: str = setting(
         "keep", "Which settings a resumed run follows.", choices=ON_RESUME, on_resume=HARMLESS
-    )
-
-
-@dataclass
-class SaveConfig:
-    """When checkpoints are saved: at each of these occasions."""
-
-    every_epochs: Optional[int] = setting(1, "After so many epochs.", at_least=1)
-    every_steps: Optional[int] = setting(None, "After so many global steps.", at_least=1)
-    every_seconds: Optional[float] = setting(None, "After so many seconds.", above=0)
-    new_best: Optional[str] = setting(None, "When this metric of the evaluation is the best so far.")
-    mode: str = setting("max", "Which end of new_best is better.", choices=_BETTER)
-    on_exception: bool = setting(False, "When an exception ends fit between two steps.")
-
-
-@dataclass
-class KeepConfig:
-    """Which checkpoints stay; the newest always does."""
-
-    latest: int = setting(3, "The newest so many.", at_least=1)
-    best: Optional[str] = setting(None, "The best by this metric.")
-    best_n: int = setting(1, "How many of the best.", at_least=1)
-    mode: str = setting("max", "Which end of best is better.", choices=_BETTER)
-    every_epochs: Optional[int] = setting(None, "Those after every so many epochs, for good.", at_least=1)
-
-
-@dataclass
-class CheckpointsConfig:
-    """Checkpoints of this run."""
-
-    save: SaveConfig = section(
-        SaveConfig, "When they are saved.", example="{every_epochs: 1, every_steps: 500}"
-    )
-    keep: KeepConfig = section(KeepConfig, "Which of them stay.", example="{latest: 3, best: acc}")
-    metadata: dict[str, Any] = setting(
-        {}, "Plain values stored with each.", example="{labels: [scratch, dent]}"
-    )
-    layout: str = setting(
-        "native",
-        "Files that Paddle reads by itself, or tensors that are shared while they do not change.",
-        choices=LAYOUTS_ON_DISK,
-    )
-    save_on_signal: bool = setting(True, "Save and stop at a signal.")
-    signals: Optional[list[str]] = setting(
-        None, "Names of those signals; null: SIGTERM and SIGUSR1.", example="[SIGTERM, SIGUSR2]"
-    )
-    on_error: str = setting("raise", "What a failed save does to training.", choices=("raise", "warn"))
-
-
-@dataclass
-class MirrorConfig:
-    """Copies of the checkpoints, made behind training."""
-
-    url: str = setting(MISSING, "Where to: any fsspec URL, or a path.")
-    keep: Optional[KeepConfig] = section(None, "Which stay there; null: all.", example="{latest: 3}")
-    max_bytes_per_second: Optional[float] = setting(None, "Limit for all uploads together.", above=0)
-
-
-@dataclass
-class VisualDLConfig:
-    """Logs for VisualDL."""
-
-    log_dir: Optional[str] = setting(None, "Directory of the logs; null: vdl in training.run_dir.")
-    log_freq: int = setting(10, "Global steps between two points.", at_least=1)
-    histograms: bool = setting(False, "Log the distribution of each trainable parameter after every epoch.")
-    gradient_norm: bool = setting(False, "Log the norm over all gradients.")
-    rank_throughput: bool = setting(False, "On several ranks, log the throughput of each.")
-    hparams: dict[str, Any] = setting(
-        {}, "Settings by which this run is compared with others.", example="{augmentation: flips}"
     )
 
 
