@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 import paddle
+import pytest
 
-from paddle_warm_callbacks import CheckpointStore
+from paddle_warm_callbacks import (
+    CheckpointStore,
+    EveryNSteps,
+    KeepLatest,
+    PeriodicCheckpoint,
+    WarmStartCallback,
+)
 
 SAMPLES, BATCH = 12, 4
 STEPS = SAMPLES // BATCH
@@ -83,3 +90,15 @@ def bits(of: paddle.Model) -> dict[str, bytes]:
 def names(run_dir: Path) -> list[str]:
     """Return the names of the checkpoints in a run directory, oldest first."""
     return [checkpoint.name for checkpoint in CheckpointStore(str(run_dir)).list()]
+
+
+def interrupted_run(run_dir: Path, after: tuple[int, int] = (1, 0), **save: Any) -> None:
+    """Train with a checkpoint at every step until after step ``after``."""
+    save.setdefault("save", EveryNSteps(1))
+    with pytest.raises(Interrupted):
+        fit(model(), PeriodicCheckpoint(str(run_dir), keep=KeepLatest(10), **save), Losses(fail_after=after))
+
+
+def resumed(run_dir: Path, **options: Any) -> WarmStartCallback:
+    """Return a start that goes on with the newest checkpoint there."""
+    return WarmStartCallback(run_dir=str(run_dir), resume_from="latest", **options)

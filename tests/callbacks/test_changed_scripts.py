@@ -18,7 +18,7 @@ from paddle_warm_callbacks import (
     WarmLRScaler,
     WarmStartCallback,
 )
-from tests.callbacks.runs import Interrupted, Losses, bits, fit
+from tests.callbacks.runs import Interrupted, Losses, Points, bits, fit, interrupted_run, model, resumed
 
 AT = (1, 0)
 RATES: dict[str, tuple[Any, Any, str]] = {
@@ -177,3 +177,52 @@ def test_the_scaler_that_the_warning_names_takes_the_scripts(
     else:
         assert "(in force: from here on" in warnings[0]
         assert bits(taken) != kept
+
+
+def test_another_batch_size_inside_an_epoch_is_refused(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    trained = model()
+    with pytest.raises(ResumeChangedError, match="batch_size: 4 when saved, 6 now") as caught:
+        trained.fit(Points(), batch_size=6, epochs=3, callbacks=[resumed(tmp_path)], verbose=0)
+    assert "on_change" in caught.value.remedy
+
+
+def test_another_batch_size_can_be_adapted_to(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    warm, losses = resumed(tmp_path, on_change="adapt"), Losses()
+    model().fit(Points(), batch_size=6, epochs=3, callbacks=[warm, losses], verbose=0)
+    assert sorted(losses.seen) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert warm.report is not None
+    assert len(warm.report.optimizer_restored) == 4
+    assert any("begins again" in note for note in warm.report.notes)
+
+
+def test_another_batch_size_at_an_epochs_boundary_is_harmless_and_said(tmp_path: Path) -> None:
+    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=1)
+    warm, losses = resumed(tmp_path), Losses()
+    model().fit(Points(), batch_size=6, epochs=2, callbacks=[warm, losses], verbose=0)
+    assert sorted(losses.seen) == [(1, 0), (1, 1)]
+    assert warm.report is not None
+    assert any("batch_size: 4 when saved, 6 now (harmless)" in note for note in warm.report.notes)
+
+
+@pytest.mark.parametrize("layout", ["native", "shards"])
+def test_a_refused_network_is_told_by_the_tensors_that_changed(tmp_path: Path, layout: str) -> None:
+    interrupted_run(tmp_path, layout=layout)
+    with pytest.raises(ResumeChangedError) as caught:
+        fit(model(classes=4), resumed(tmp_path))
+    assert "fc.weight [5, 3] when saved, [5, 4] now; fc.bias [3] when saved, [4] now" in caught.value.received
+    assert "body" not in caught.value.received
+    assert "a new run_dir, from scratch" in caught.value.remedy
+
+
+def test_another_network_is_refused_or_adapted_to(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    with pytest.raises(ResumeChangedError, match="network"):
+        fit(model(classes=5), resumed(tmp_path))
+    warm = resumed(tmp_path, on_change="adapt")
+    fit(model(classes=5), warm)
+    assert warm.report is not None
+    assert dict(warm.report.skipped).keys() == {"fc.weight", "fc.bias"}
+    assert set(dict(warm.report.optimizer_reset)) == {"fc.weight", "fc.bias"}
+    assert set(warm.report.optimizer_restored) == {"body.weight", "body.bias"}

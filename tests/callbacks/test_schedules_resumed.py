@@ -12,8 +12,8 @@ from paddle.optimizer import lr as paddle_lr
 
 from paddle_warm_callbacks import WarmLRScaler
 from paddle_warm_callbacks.plan.lr import ON_RESUME
+from tests.callbacks.rates import Plateaus, Said, interrupt, made, resume, saving
 from tests.callbacks.runs import fit
-from tests.callbacks.test_warm_lr_scaler import Plateaus, Said, interrupt, made, resume, saving
 from tests.hapi.schedules import SCHEDULES
 
 WARMUP = 2

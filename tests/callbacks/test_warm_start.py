@@ -24,21 +24,18 @@ from paddle_warm_callbacks.errors import (
     CoverageError,
     InvalidArgumentError,
     NoUsableCheckpointError,
-    ResumeChangedError,
     SourceError,
 )
-from tests.callbacks.runs import STEPS, Interrupted, Losses, Points, bits, fit, model
-
-
-def interrupted_run(run_dir: Path, after: tuple[int, int] = (1, 0), **save: Any) -> None:
-    """Train with a checkpoint at every step until after step ``after``."""
-    save.setdefault("save", EveryNSteps(1))
-    with pytest.raises(Interrupted):
-        fit(model(), PeriodicCheckpoint(str(run_dir), keep=KeepLatest(10), **save), Losses(fail_after=after))
-
-
-def resumed(run_dir: Path, **options: Any) -> WarmStartCallback:
-    return WarmStartCallback(run_dir=str(run_dir), resume_from="latest", **options)
+from tests.callbacks.runs import (
+    STEPS,
+    Losses,
+    Points,
+    bits,
+    fit,
+    interrupted_run,
+    model,
+    resumed,
+)
 
 
 @pytest.mark.parametrize("after", [(0, 0), (1, 0), (1, STEPS - 2)])
@@ -257,127 +254,6 @@ def test_a_second_start_is_refused_before_it_replaces_what_was_resumed(tmp_path:
     assert bits(trained) == before
     fit(trained, resumed(tmp_path))
     assert bits(trained) != before
-
-
-def test_another_batch_size_inside_an_epoch_is_refused(tmp_path: Path) -> None:
-    interrupted_run(tmp_path)
-    trained = model()
-    with pytest.raises(ResumeChangedError, match="batch_size: 4 when saved, 6 now") as caught:
-        trained.fit(Points(), batch_size=6, epochs=3, callbacks=[resumed(tmp_path)], verbose=0)
-    assert "on_change" in caught.value.remedy
-
-
-def test_another_batch_size_can_be_adapted_to(tmp_path: Path) -> None:
-    interrupted_run(tmp_path)
-    warm, losses = resumed(tmp_path, on_change="adapt"), Losses()
-    model().fit(Points(), batch_size=6, epochs=3, callbacks=[warm, losses], verbose=0)
-    assert sorted(losses.seen) == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert warm.report is not None
-    assert len(warm.report.optimizer_restored) == 4
-    assert any("begins again" in note for note in warm.report.notes)
-
-
-def test_another_batch_size_at_an_epochs_boundary_is_harmless_and_said(tmp_path: Path) -> None:
-    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=1)
-    warm, losses = resumed(tmp_path), Losses()
-    model().fit(Points(), batch_size=6, epochs=2, callbacks=[warm, losses], verbose=0)
-    assert sorted(losses.seen) == [(1, 0), (1, 1)]
-    assert warm.report is not None
-    assert any("batch_size: 4 when saved, 6 now (harmless)" in note for note in warm.report.notes)
-
-
-@pytest.mark.parametrize("layout", ["native", "shards"])
-def test_a_refused_network_is_told_by_the_tensors_that_changed(tmp_path: Path, layout: str) -> None:
-    interrupted_run(tmp_path, layout=layout)
-    with pytest.raises(ResumeChangedError) as caught:
-        fit(model(classes=4), resumed(tmp_path))
-    assert "fc.weight [5, 3] when saved, [5, 4] now; fc.bias [3] when saved, [4] now" in caught.value.received
-    assert "body" not in caught.value.received
-    assert "a new run_dir, from scratch" in caught.value.remedy
-
-
-def test_another_network_is_refused_or_adapted_to(tmp_path: Path) -> None:
-    interrupted_run(tmp_path)
-    with pytest.raises(ResumeChangedError, match="network"):
-        fit(model(classes=5), resumed(tmp_path))
-    warm = resumed(tmp_path, on_change="adapt")
-    fit(model(classes=5), warm)
-    assert warm.report is not None
-    assert dict(warm.report.skipped).keys() == {"fc.weight", "fc.bias"}
-    assert set(dict(warm.report.optimizer_reset)) == {"fc.weight", "fc.bias"}
-    assert set(warm.report.optimizer_restored) == {"body.weight", "body.bias"}
-
-
-def test_more_epochs_are_fine(tmp_path: Path) -> None:
-    control, continued = model(), model()
-    fit(control, PeriodicCheckpoint(str(tmp_path / "control")), epochs=4)
-    fit(model(), PeriodicCheckpoint(str(tmp_path)), epochs=2)
-    fit(continued, resumed(tmp_path), epochs=4)
-    assert bits(continued) == bits(control)
-
-
-def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
-    finished, again, losses = model(), model(), Losses()
-    fit(finished, PeriodicCheckpoint(str(tmp_path)), epochs=2)
-    fit(again, resumed(tmp_path), PeriodicCheckpoint(str(tmp_path)), losses, epochs=2)
-    assert losses.seen == {}
-    assert bits(again) == bits(finished)
-
-
-def nothing_left(caplog: pytest.LogCaptureFixture) -> list[str]:
-    said = [r.getMessage() for r in caplog.records if "nothing is left to train" in r.getMessage()]
-    caplog.clear()
-    return said
-
-
-def test_a_finished_run_says_that_nothing_is_left_and_what_would_change_that(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
-    fit(model(), resumed(tmp_path), PeriodicCheckpoint(str(tmp_path)), epochs=2)
-    assert nothing_left(caplog) == []
-    fit(model(), resumed(tmp_path), epochs=2)
-    (said,) = nothing_left(caplog)
-    assert "2 epochs are done, and fit(epochs=2) asks for no more" in said
-    losses = Losses()
-    fit(model(), resumed(tmp_path), losses, epochs=3)
-    assert nothing_left(caplog) == []
-    assert {epoch for epoch, _ in losses.seen} == {2}, "as it says, a greater number trains on"
-
-
-def test_so_does_one_that_num_iters_or_a_callback_ended(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "paddle_warm_callbacks")
-    for _ in range(2):
-        fit(model(), resumed(tmp_path), PeriodicCheckpoint(str(tmp_path)), epochs=9, num_iters=STEPS)
-    (said,) = nothing_left(caplog)
-    assert f"num_iters={STEPS} is used up" in said
-    stopped = tmp_path / "stopped"
-    for _ in range(2):
-        stopping = paddle.callbacks.EarlyStopping(
-            "acc", patience=1, verbose=0, save_best_model=False, baseline=2
-        )
-        saver = PeriodicCheckpoint(stopped)
-        fit(model(), resumed(stopped), saver, stopping, epochs=9, eval_data=Points())
-    (said,) = nothing_left(caplog)
-    assert "WarmStartCallback(source=…) with a new run_dir" in said
-
-
-def test_a_run_that_early_stopping_ended_stays_ended(tmp_path: Path) -> None:
-    def stopping() -> Any:
-        return paddle.callbacks.EarlyStopping(
-            "acc", patience=1, verbose=0, save_best_model=False, baseline=2.0
-        )
-
-    control = Losses()
-    fit(model(), PeriodicCheckpoint(str(tmp_path)), stopping(), control, epochs=5, eval_data=Points())
-    assert max(control.seen)[0] == 0
-    losses, warm = Losses(), resumed(tmp_path)
-    fit(model(), warm, stopping(), losses, epochs=5, eval_data=Points())
-    assert losses.seen == {}
-    assert warm.report is not None
-    assert any("early stopping" in note for note in warm.report.notes)
 
 
 @pytest.mark.parametrize(

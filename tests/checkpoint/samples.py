@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
+from paddle_warm_callbacks.checkpoint.store import Checkpoint, CheckpointStore
 from paddle_warm_callbacks.progress import Progress
 
 
@@ -66,3 +67,16 @@ def step_in(checkpoint: Any) -> int:
     }
     assert len(steps) == 1, steps
     return int(steps.pop())
+
+
+def names_in(store: CheckpointStore) -> list[str]:
+    """Return the names of a run's checkpoints, oldest first."""
+    return [checkpoint.name for checkpoint in store.list()]
+
+
+def damage(checkpoint: Checkpoint, file: str = "model.pdparams") -> None:
+    """Change a bit in the middle of one of its files."""
+    path = Path(checkpoint.path) / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
