@@ -9,13 +9,12 @@ to 90%. Mean, and range over the seeds. Stopped and run again, it goes on.
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from recipes.common import seeds
 from recipes.common.comparison import by_epoch, epochs_to
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "ocr_recognition" / "train.py"
@@ -26,47 +25,24 @@ TARGET = 0.9
 
 def main() -> None:
     """Train what is missing, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--dir", type=Path, default=Path("runs/new_characters"))
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = seeds.arguments(str(__doc__), "runs/new_characters")
     folders = [arguments.dir / f"seed-{seed}" for seed in range(arguments.seeds)]
     for seed, folder in enumerate(folders):
         source = [f"checkpoint={folders[0] / 'old'}"] if seed else []
-        overrides = [f"output={folder}", f"train.seed={seed}", *source, *arguments.overrides]
-        subprocess.run([sys.executable, str(RECIPE), *overrides], check=True, stdout=sys.stderr)
+        seeds.train(RECIPE, folder, f"train.seed={seed}", *source, *arguments.overrides)
     exact, alike = (by_epoch(folders[0] / "vdl" / "old", f"eval/{what}")[-1] for what in ("acc", "edit"))
-    print(
-        f"The old model reads {100 * exact:.1f}% of the lines of old characters exactly; edit {alike:.3f}.\n"
-    )
+    print(f"The old model reads {exact:.1%} of the lines of old characters exactly; edit {alike:.3f}.")
     for kind, title in KINDS.items():
-        runs = {arm: [_run(folder, arm, f"{kind}acc") for folder in folders] for arm in ARMS}
-        edits = {arm: [_run(folder, arm, f"{kind}edit")[-1] for folder in folders] for arm in ARMS}
-        epochs = len(runs["new"][0]) - 1
-        print(
-            f"| {title} | at the start |" + "".join(f" epoch {epoch} |" for epoch in range(1, epochs + 1)),
-            end="",
-        )
-        print(" edit, at the end | epochs to 90% |")
-        print("|---|" + "---|" * (epochs + 3))
+        rows: dict[str, list[str]] = {}
         for arm, label in ARMS.items():
-            cells = [_described(values) for values in zip(*runs[arm])]
-            needed = ", ".join(epochs_to(values[1:], TARGET) for values in runs[arm])
-            edit = sum(edits[arm]) / len(edits[arm])
-            print(f"| {label} | {' | '.join(cells)} | {edit:.3f} | {needed} |")
-        print()
-
-
-def _run(folder: Path, arm: str, metric: str) -> list[float]:
-    """Return a run's metric before its first step and after each epoch."""
-    logs = folder / "vdl" / arm
-    return [*by_epoch(logs, f"start/{metric}"), *by_epoch(logs, f"eval/{metric}")]
-
-
-def _described(values: tuple[float, ...]) -> str:
-    mean = sum(values) / len(values)
-    return f"{100 * mean:.1f}% ({100 * min(values):.0f} to {100 * max(values):.0f})"
+            logs = [folder / "vdl" / arm for folder in folders]
+            curves = [seeds.from_the_start(log, f"{kind}acc") for log in logs]
+            edit = sum(by_epoch(log, f"eval/{kind}edit")[-1] for log in logs) / len(logs)
+            needed = ", ".join(epochs_to(curve[1:], TARGET) for curve in curves)
+            rows[label] = [*map(seeds.spread, zip(*curves)), f"{edit:.3f}", needed]
+        epochs = [f"epoch {epoch}" for epoch in range(1, len(rows[label]) - 2)]
+        columns = ["start", *epochs, "edit, at the end", f"epochs to {TARGET:.0%}"]
+        print(f"\n{title}:\n\n{seeds.markdown(columns, rows)}")
 
 
 if __name__ == "__main__":

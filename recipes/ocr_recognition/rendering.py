@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from paddle_warm_callbacks.errors import InvalidArgumentError
 from recipes.common.fonts import fonts_for
+from recipes.common.written_once import write_once
 
 KNOWN = "0123456789ABCEHKMPTX"
 NEW = "abdeghqr%€"  # letters that are no capital in small, and units
@@ -81,12 +82,10 @@ def write_text_lines(
         SourceError: There is no font that has all of them.
         InvalidArgumentError: Lines of other characters are there.
     """
-    if not directory.exists():
-        half_written = directory.with_name(f".{directory.name}-being-written")
-        shutil.rmtree(half_written, ignore_errors=True)
-        (half_written / "images").mkdir(parents=True)
-        _write(half_written, known, new, fonts_for(known + new, fonts), lines or Lines(), seed)
-        half_written.rename(directory)
+    write_once(
+        directory,
+        lambda folder: _write(folder, known, new, fonts_for(known + new, fonts), lines or Lines(), seed),
+    )
     _require_same(directory / "old_dictionary.txt", known)
     _require_same(directory / "dictionary.txt", known + new)
     old = DataSet(directory / "old_train.txt", directory / "old_val.txt", directory / "old_dictionary.txt")
@@ -107,6 +106,7 @@ def _require_same(file: Path, characters: str) -> None:
 
 def _write(directory: Path, known: str, new: str, fonts: Sequence[Path], lines: Lines, seed: int) -> None:
     random = np.random.default_rng(seed)
+    (directory / "images").mkdir()
     faces = [(str(font), size) for font in fonts for size in (28, 32)]
     loaded = [ImageFont.truetype(font, size) for font, size in faces]
     number = 0

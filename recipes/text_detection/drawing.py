@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from shapely.geometry import Polygon
 
 from recipes.common.fonts import bundled_fonts
+from recipes.common.written_once import write_once
 
 SIZE = 128
 _LETTERS = list("ABCDEFGHIJKLMNOPRSTUVXYZabcdefghiklmnoprstuvxyz0123456789")
@@ -51,21 +51,20 @@ def write_pages(directory: Path, sets: Mapping[str, tuple[Look, int]], seed: int
     Returns:
         The label files by the sets' names.
     """
-    if not directory.exists():
-        half_written = directory.with_name(f".{directory.name}-being-written")
-        shutil.rmtree(half_written, ignore_errors=True)
-        (half_written / "images").mkdir(parents=True)
-        random = np.random.default_rng(seed)
-        for name, (look, count) in sets.items():
-            lines = []
-            for number in range(count):
-                path = f"images/{name}-{number:04d}.png"
-                image, texts = page(look, random)
-                cv2.imwrite(str(half_written / path), image)
-                lines.append(f"{path}\t{json.dumps(texts, ensure_ascii=False)}\n")
-            (half_written / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
-        half_written.rename(directory)
+    write_once(directory, lambda folder: _write(folder, sets, np.random.default_rng(seed)))
     return {name: directory / f"{name}.txt" for name in sets}
+
+
+def _write(directory: Path, sets: Mapping[str, tuple[Look, int]], random: np.random.Generator) -> None:
+    (directory / "images").mkdir()
+    for name, (look, count) in sets.items():
+        lines = []
+        for number in range(count):
+            path = f"images/{name}-{number:04d}.png"
+            image, texts = page(look, random)
+            cv2.imwrite(str(directory / path), image)
+            lines.append(f"{path}\t{json.dumps(texts, ensure_ascii=False)}\n")
+        (directory / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def page(look: Look, random: np.random.Generator) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:

@@ -12,11 +12,11 @@ import paddle
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddle_warm_callbacks import InvalidArgumentError, Stage, StagedUnfreeze, WarmLRScaler
-from paddle_warm_callbacks.arguments import require_choice, require_number
+from paddle_warm_callbacks.arguments import require_choice
 from paddle_warm_callbacks.hapi.building import seed_all
 from recipes.common import command_line
 from recipes.common.comparison import show
-from recipes.common.config import require_counts, require_together
+from recipes.common.config import require_counts, require_together, require_training
 from recipes.common.fitting import EvaluationAtStart, SparseProgress
 from recipes.common.inference import write_inference
 from recipes.common.runs import Runs, Start
@@ -178,11 +178,8 @@ class Recipe:
             expected="both, or neither for the drawn pages",
         )
         require_choice(config.model.arch, "model.arch", choices=tuple(DETECTORS))
-        require_choice(config.train.unfreeze, "train.unfreeze", choices=tuple(STRATEGIES))
         require_counts(config, "data.size", "data.limit")
-        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
-        require_number(config.train.lr, "train.lr", above=0)
-        require_number(config.train.warm_factor, "train.warm_factor", above=0)
+        require_training(config, STRATEGIES)
         if config.data.size is not None and config.data.size % MULTIPLE:
             raise InvalidArgumentError(
                 "the network cannot shrink an image of this size",
