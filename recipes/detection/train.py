@@ -36,7 +36,7 @@ from recipes.detection.plates import CLASSES, OLD_CLASSES, write_plates
 
 # Neck and head may learn first: what the backbone sees is good for new defects too.
 STRATEGIES = {
-    "staged": [Stage(0, r"^(?!backbone\.)"), Stage(2, ".*", rewarm_steps=10)],
+    "staged": [Stage(0, r"^(?!backbone\.)"), Stage(1, ".*", rewarm_steps=10)],
     "all": [Stage(0, ".*")],
 }
 TARGET = 0.3

@@ -47,7 +47,7 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path)
     control, killed = tmp_path / "control", tmp_path / "killed"
     printed = RECIPE.run(*SMALL, f"output={control}")
     assert "447 tensors loaded, 16 transplanted, 0 not, of 463;" in printed
-    # From the third epoch on the backbone learns too.
+    # From the second epoch on the backbone learns too.
     assert "stage 0: 193 tensors, 49.5% trainable" in printed
     assert "stage 1: 282 tensors, 100.0% trainable" in printed
     RECIPE.stopped(killed / "new", signal.SIGKILL, *SMALL, f"output={killed}")
@@ -244,7 +244,7 @@ def test_the_default_keeps_old_classes_learns_new_ones_and_is_ahead_of_a_cold_st
     assert kept > 0.25
     assert lost < 0.5 * kept
     assert curves["new", "mAP_old"][0] > curves["dropped", "mAP_old"][0]
-    # Old classes are not forgotten, new ones are learned, and a cold start does not get as far.
-    assert curves["new", "mAP_old"][-1] > kept - 0.02
-    assert curves["new", "mAP_new"][-1] > 0.1
-    assert curves["new", "mAP"][-1] > curves["cold", "mAP"][-1]
+    # Old classes are not forgotten, new ones are learned, and a cold start does not get anywhere near.
+    assert curves["new", "mAP_old"][-1] > 0.9 * kept
+    assert curves["new", "mAP_new"][-1] > 0.2
+    assert curves["new", "mAP"][-1] > 2 * curves["cold", "mAP"][-1]
