@@ -175,15 +175,15 @@ def test_the_model_it_exported_is_warm_start_for_the_next_with_a_class_renamed(t
     assert first == second
 
 
-@pytest.mark.timeout(600)
-def test_the_benchmark_compares_the_three_ways_over_seeds_from_one_old_model(tmp_path: Path) -> None:
+@pytest.mark.timeout(1000)
+def test_the_benchmark_compares_the_four_ways_over_seeds_from_one_old_model(tmp_path: Path) -> None:
     script = Path(__file__).parents[3] / "benchmarks" / "detection_strategies.py"
     given = ["data.limit=6", "train.batch_size=2", "train.old_epochs=1", "train.epochs=1"]
     done = subprocess.run(
         [sys.executable, str(script), "--seeds", "2", "--dir", str(tmp_path), *given],
         capture_output=True,
         text=True,
-        timeout=2 * DEADLINE,
+        timeout=4 * DEADLINE,
     )
     assert done.returncode == 0, done.stderr
     found, _, table = done.stdout.partition("\n\n")
@@ -191,9 +191,10 @@ def test_the_benchmark_compares_the_three_ways_over_seeds_from_one_old_model(tmp
     assert after == f"{before}, {before} right after the transplant."
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert rows[0] == ["", "start", "epoch 1"]
-    ways = ("by class name", "head dropped", "cold start")
-    assert [row[0] for row in rows[2:]] == [
-        f"{group} classes: {way}" for group in ("old", "new") for way in ways
+    names = [row[0] for row in rows[2:]]
+    assert [name.partition(":")[0] for name in names] == ["old classes"] * 4 + ["new classes"] * 4
+    assert [name.partition(": ")[2].partition(",")[0] for name in names] == [
+        *("by class name", "by class name", "head dropped", "cold start") * 2
     ]
     assert not (tmp_path / "seed-1" / "old").exists()
 
@@ -228,9 +229,9 @@ def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: li
 
 
 @pytest.mark.recipes
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_the_default_keeps_old_classes_learns_new_ones_and_is_ahead_of_a_cold_start(tmp_path: Path) -> None:
-    printed = RECIPE.run(f"output={tmp_path}", timeout=3500)
+    printed = RECIPE.run(f"output={tmp_path}", timeout=7000)
     before, _, after = printed.partition("old classes: mAP ")[2].partition(" in the old model, ")
     assert before == after.split()[0] != "0.0000"
     curves = {
