@@ -1,4 +1,4 @@
-"""Teach a text recogniser new characters: the head is carried over by character, the backbone thaws in stages."""
+"""Teach a text recogniser new characters: the head is carried over by character, and learns faster than the rest."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from paddle_warm_callbacks import (
     StagedUnfreeze,
     WarmLRScaler,
 )
-from paddle_warm_callbacks.arguments import require_choice
+from paddle_warm_callbacks.arguments import require_choice, require_number
 from paddle_warm_callbacks.hapi.building import seed_all
 from recipes.common import command_line
 from recipes.common.comparison import show
-from recipes.common.config import require_counts, require_together
+from recipes.common.config import require_counts, require_together, require_training
 from recipes.common.fitting import EvaluationAtStart
 from recipes.common.inference import write_inference
 from recipes.common.runs import Runs, Start
@@ -83,7 +83,8 @@ class TrainConfig:
     seed: int = 0
     lr: float = 0.001
     warm_factor: float = 0.5
-    unfreeze: str = "staged"
+    head_factor: float = 5.0
+    unfreeze: str = "all"
 
 
 @dataclass
@@ -117,7 +118,6 @@ class Recipe:
             expected="all three, or none for the drawn lines",
         )
         require_choice(config.model.arch, "model.arch", choices=tuple(recognisers.RECOGNISERS))
-        require_choice(config.train.unfreeze, "train.unfreeze", choices=STRATEGIES)
         require_together(
             config,
             "model.checkout",
@@ -126,7 +126,8 @@ class Recipe:
             expected="the folder of PaddleOCR, and a YAML file of its configs/rec; or neither",
         )
         require_counts(config, "data.height", "data.width", "data.max_length", "data.limit")
-        require_counts(config, "train.epochs", "train.old_epochs", "train.batch_size")
+        require_training(config, STRATEGIES)
+        require_number(config.train.head_factor, "train.head_factor", above=0)
         self.old_set: DataSet | None = None
         given = data.train is not None
         if data.train is not None and data.val is not None and data.dictionary is not None:
@@ -266,16 +267,17 @@ class Recipe:
         )
 
     def _warm(self, head: str) -> list[Any]:
-        """Return the callbacks of a warm start. A last layer alone may learn fast: nothing it knows can be lost yet."""
+        """Return the callbacks of a warm start: new characters are learnt faster than old ones may be forgotten."""
         last = rf"^{head}\."
         stages = {
-            "staged": [Stage(0, last, lr_factor=5.0), Stage(1, ".*", rewarm_steps=10)],
-            "head": [Stage(0, last, lr_factor=5.0)],
+            "staged": [Stage(0, last), Stage(1, ".*", rewarm_steps=10)],
+            "head": [Stage(0, last)],
             "all": [Stage(0, ".*")],
         }
+        train = self.config.train
         return [
-            WarmLRScaler(self.config.train.warm_factor),
-            StagedUnfreeze(stages[self.config.train.unfreeze]),
+            WarmLRScaler(train.warm_factor, groups={last: train.head_factor}),
+            StagedUnfreeze(stages[train.unfreeze]),
         ]
 
     def compare(self, arms: dict[str, str], old_known: bool) -> None:

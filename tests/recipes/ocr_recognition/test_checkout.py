@@ -91,7 +91,13 @@ def test_a_distilled_file_of_the_official_layout_fills_all_of_the_network(
     students = {f"Student.{name}": tensor for name, tensor in network.state_dict().items()}
     paddle.save({**others, **students}, str(tmp_path / "best_accuracy.pdparams"))
     sizes = [f"data.height={size[0]}", f"data.width={size[1]}", "data.max_length=3"]
-    short = ["train.epochs=1", "train.batch_size=4", "compare_cold=false", "compare_dropped=false"]
+    short = [
+        "train.epochs=1",
+        "train.batch_size=4",
+        "train.unfreeze=staged",
+        "compare_cold=false",
+        "compare_dropped=false",
+    ]
     printed = fine_tune(tmp_path, REC / file, old, new, tmp_path / "best_accuracy.pdparams", *sizes, *short)
     count = len(given)
     assert f"{count - moved} tensors loaded, {moved} transplanted, 0 not, of {count};" in printed

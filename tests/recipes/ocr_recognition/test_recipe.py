@@ -39,7 +39,8 @@ def small(lines: DataSet, *more: str) -> list[str]:
     """Return overrides for two steps an epoch on the drawn lines, as if they were a user's."""
     files = [f"data.{name}={file}" for name, file in vars(lines).items()]
     sizes = ["data.width=48", "data.max_length=3", "train.batch_size=8", "train.epochs=1"]
-    return [*files, *sizes, "compare_cold=false", "compare_dropped=false", *more]
+    fixed = ["train.unfreeze=staged", "compare_cold=false", "compare_dropped=false"]
+    return [*files, *sizes, *fixed, *more]
 
 
 def official(folder: Path) -> tuple[Any, list[str]]:
@@ -242,6 +243,7 @@ def test_the_other_recognisers_learn_a_line_by_heart(arch: str) -> None:
         (["train.epochs=0"], "at least 1"),
         (["data.max_length=7"], "7 characters, and 6 places in 48 pixels"),
         (["train.unfreeze=slowly"], "staged"),
+        (["train.head_factor=0"], "train.head_factor"),
     ],
 )
 def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -249,7 +251,7 @@ def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: li
 
 
 @pytest.mark.timeout(3600)
-def test_the_default_keeps_the_old_characters_and_is_ahead_of_what_it_is_compared_with(
+def test_the_default_begins_with_the_old_characters_and_is_ahead_while_a_dropped_head_learns_them_again(
     tmp_path: Path,
 ) -> None:
     RECIPE.run(f"output={tmp_path}", timeout=3500)
@@ -257,6 +259,10 @@ def test_the_default_keeps_the_old_characters_and_is_ahead_of_what_it_is_compare
     before = curve(logs / "old", "eval/acc")[-1][1]
     assert before > 0.9
     assert at_start(logs / "new", "old_acc") == pytest.approx(before, abs=0.011)
-    assert at_start(logs / "dropped", "old_acc") == at_start(logs / "cold", "old_acc") == 0.0
+    # A head of random numbers may read a line of one character by chance.
+    assert max(at_start(logs / control, "old_acc") for control in ("dropped", "cold")) < 0.05
+    old = {part: [value for _, value in curve(logs / part, "eval/old_acc")] for part in ("new", "dropped")}
+    assert old["new"][0] > old["dropped"][0] + 0.1
     ends = {part: curve(logs / part, "eval/acc")[-1][1] for part in ("new", "dropped", "cold")}
-    assert ends["new"] > ends["dropped"] > ends["cold"]
+    assert min(ends["new"], ends["dropped"]) > 0.8
+    assert ends["cold"] < 0.5
