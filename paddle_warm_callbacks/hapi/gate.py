@@ -56,12 +56,6 @@ def disarm(value: object) -> None:
             _keep(name, [arm_ for arm_ in _armed[name] if arm_.value is not value])
 
 
-def armed_names() -> list[str]:
-    """Return the builtins that ``paddle.hapi.model`` shadows at this moment; empty outside of a fit."""
-    with _lock:
-        return sorted(_armed)
-
-
 def _stand_in(name: str) -> Callable[..., Any]:
     builtin = getattr(builtins, name)
 
