@@ -174,6 +174,8 @@ def _print(one: Source, other: Source, tensors: list[Difference], told: list[dic
 
 def _shortened(value: Any) -> str:
     text = repr(value)
+    if len(text) > _LONGEST_VALUE and isinstance(value, (list, tuple)):
+        text = f"{len(value)}: {text}"  # two that are cut may look alike
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 

@@ -126,7 +126,7 @@ def test_nested_metadata_is_told_key_by_key_one_short_line_each(tmp_path: Path) 
         {"kind": "metadata", "key": "config.lr.factor", "a": 0.5, "b": 0.25},
     ]
     lines = typed("diff", *paths, exit_code=1).stdout.splitlines()
-    assert lines[-3].split()[:3] == ["metadata.start.loaded", "[]", "['layer0.weight',"]
+    assert lines[-3].split()[:4] == ["metadata.start.loaded", "[]", "40:", "['layer0.weight',"]
     assert [line.split() for line in lines[-2:]] == [
         ["metadata.start.moved[1].row", "0", "1"],
         ["metadata.config.lr.factor", "0.5", "0.25"],
