@@ -149,12 +149,6 @@ class PeriodicCheckpoint(FitCallback):
                 ", ".join(strangers[:5]),
             )
         same_weights.warn_of_the_loss(loop.ranks, loop.trained)
-        if loop.evaluation_workers_persist:
-            logger.warning(
-                "PeriodicCheckpoint: the random state of the evaluation loader's persistent workers is not saved, and "
-                "starting them anew draws from NumPy's generator: a resume will not be exact; leave "
-                "persistent_workers out of that loader"
-            )
         self._decisions = SaveDecisions(loop.ranks, self._save, self._signal)
         self._started = time.monotonic()
         self._waiting_for_window = self.waited = 0

@@ -249,6 +249,7 @@ class FitLoop(RunningFit, paddle.callbacks.Callback):  # type: ignore[misc]  # P
             self._tell("fit_opened")
             self._tell("fit_started")
             self._tell("fit_ready")
+            self.open_loaders()
             self.ranks.agree("the first step")
         except BaseException:
             self._close()

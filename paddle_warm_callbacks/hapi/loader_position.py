@@ -10,29 +10,32 @@ is recorded just before each batch is fetched; with workers the state inside eac
 
 from __future__ import annotations
 
-import contextlib
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
 from paddle.io import DataLoader, IterableDataset
-from paddle.io.dataloader.collate import default_collate_fn, default_convert_fn
+from paddle.io.dataloader.dataloader_iter import _DataLoaderIterMultiProcess
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
-from paddle_warm_callbacks.hapi import attributes, rng
+from paddle_warm_callbacks.hapi import persistent_workers, rng
 from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
+from paddle_warm_callbacks.hapi.persistent_workers import collate_of
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
 from paddle_warm_callbacks.hapi.redealing import Dealing, RedealtBatches
+from paddle_warm_callbacks.hapi.resting_loaders import RestingLoaders
 from paddle_warm_callbacks.hapi.sample_seeds import SeededSamples
+from paddle_warm_callbacks.hapi.sampler_state import SamplerState
 
 State = dict[str, Any]
 WorkerInit = Optional[Callable[[int], Any]]
 WorkerInitWrapper = Callable[[WorkerInit], Callable[[int], None]]
 
 _NO_MORE = object()
-# Batch sampler to the values, before any fit, of those attributes that fits of this process have changed.
-_MOVED: weakref.WeakKeyDictionary[Any, State] = weakref.WeakKeyDictionary()
+# A loader that keeps its workers to what a fit restored of them and did not come to use: nothing was left to train.
+_UNUSED: weakref.WeakKeyDictionary[Any, State] = weakref.WeakKeyDictionary()
 
 
 class LoaderPosition:
@@ -42,6 +45,7 @@ class LoaderPosition:
         loader: What fit iterates.
 
     Attributes:
+        batch_sampler: The user's, or None.
         sample_seed: What :meth:`seed_samples` was given, or None.
         how: In words, how a position in the middle of an epoch is found again; for reports.
         loaded_again: Batches that were loaded only to be skipped, and the seconds that took.
@@ -51,7 +55,12 @@ class LoaderPosition:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         by_index = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-        self._indexed = by_index and loader.batch_sampler is not None
+        # What a subclass's own __iter__ does before it asks Paddle's, and with each batch, is not known.
+        own_iteration = by_index and type(loader).__iter__ is not DataLoader.__iter__
+        self._indexed = by_index and loader.batch_sampler is not None and not own_iteration
+        self.batch_sampler = getattr(loader, "batch_sampler", None)
+        self._users: State = {}  # attributes of the loader that are replaced until it is iterated
+        self._begins_anew = False
         self._own_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         self._restored: State | None = None
         self._epoch_start: State = {}
@@ -64,20 +73,19 @@ class LoaderPosition:
         self.paddle_draws = PaddleDraws(by_index=False)
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
-        self._initial = self._sampler_attributes()
-        # A sampler that an earlier fit of this process has moved on is, for a checkpoint, what it was before that.
-        self._moved: State = {}
-        with contextlib.suppress(TypeError):  # a sampler that cannot be a key
-            self._moved = _MOVED.get(loader.batch_sampler, {}) if self._indexed else {}
-        for part, values in self._moved.items():
-            self._initial[part].update(values)
+        self._persistent = self._indexed and persistent_workers.has_them(loader)
+        # What is read again from the epoch's start is put where it was then.
+        self._read_again = RestingLoaders(None if self._indexed or self._own_state else loader)
+        self._read_again_from: list[State] = []
+        self._take_over_workers()
+        self._sampler = SamplerState(self.batch_sampler if self._indexed else None)
         if self._own_state:
             self.how = "the loader's own state_dict"
         elif self._indexed:
             self.how = "index work only, nothing loaded twice"
         else:
-            self.how = (
-                "the skipped batches are loaded again and dropped: slow (no batch sampler, no state_dict)"
+            self.how = "the skipped batches are loaded again and dropped: slow (no state_dict, and " + (
+                "an __iter__ of the loader's own)" if own_iteration else "no batch sampler)"
             )
 
     def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
@@ -96,22 +104,36 @@ class LoaderPosition:
             # The epoch's first batch is being read, which has drawn already.
             state["now"], state["sampler"] = self._epoch_start["rng"], self._epoch_start["sampler"]
         elif step_in_epoch == 0 or epoch_ended:
-            state["sampler"] = self._changed_attributes()
+            state["sampler"] = self._sampler.changed()
         else:
             state["epoch_start"] = self._epoch_start
             if self._dealings:
                 state["dealings"], state["first"] = self._dealings, self._dealt_first
-        if self._recording is not None:
+        between_epochs = step_in_epoch == 0 and not self._underway
+        if self._persistent and between_epochs and self._loader._iterator is None:
+            state.update(self._workers_to_start())
+        elif self._recording is not None:
+            if self._persistent and between_epochs:
+                persistent_workers.wait_for_all(self._loader._iterator)
             state.update(self._recording.capture(step_in_epoch, epoch_ended, self._underway))
+        state["read_again"] = self._read_again_from if self._underway else self._read_again.capture()
         return state
+
+    def _workers_to_start(self) -> State:
+        """Return what the workers of a loader that keeps them are to start from, where they have not been started."""
+        restored = self._restored or {}
+        return {name: restored[name] for name in ("workers", "started_before") if name in restored}
 
     def restore(self, state: Mapping[str, Any], step_in_epoch: int) -> None:
         """Put generators and sampler where :meth:`capture` found them; the next epoch's batches continue from there."""
         rng.restore(state["now"])
         if "sampler" in state:
-            self._restore_sampler(state["sampler"])
+            self._sampler.restore(state["sampler"])
         self._dealings, self._dealt_first = list(state.get("dealings", ())), state.get("first", 0)
         self._restored = {**state, "step_in_epoch": step_in_epoch}
+        if self._persistent:
+            self._end_persistent_workers()  # of an earlier fit: they are to start where those of this run were
+        self._read_again.restore(state.get("read_again", ()))  # not in checkpoints of before
         if step_in_epoch and not state["exhausted"] and self._replays(state):
             self.how = "the workers load the skipped batches again: slow (their random state is not known)"
 
@@ -158,16 +180,19 @@ class LoaderPosition:
                 **restored,
                 "exhausted": False,
             }  # what it says of the workers is for the next epoch
+            rng.restore(restored["now"])  # someone's on_epoch_begin may have drawn
             return ()
         self._underway = True
         if restored is None:
             self._dealings = []  # they were of the epoch before
         if restored is None or first == 0:
-            self._epoch_start = {"rng": rng.capture(), "sampler": self._changed_attributes()}
+            self._epoch_start = {"rng": rng.capture(), "sampler": self._sampler.changed()}
+            self._read_again_from = self._read_again.capture()
         else:
+            self._read_again_from = restored.get("read_again", [])
             self._epoch_start = restored["epoch_start"]
             rng.restore(self._epoch_start["rng"])
-            self._restore_sampler(self._epoch_start["sampler"])
+            self._sampler.restore(self._epoch_start["sampler"])
         if self._own_state:
             return self._from_own_state(loader, restored)
         if not self._indexed:
@@ -179,26 +204,40 @@ class LoaderPosition:
     def epoch_over(self) -> None:
         """Take note that the epoch's last batch was taken, or that the epoch was left."""
         self._underway = False
+        if self._recording is not None:
+            self._recording.inner = self.batch_sampler
 
     def wrap_worker_init(self, wrapper: WorkerInitWrapper) -> None:
         """Have worker processes start with ``wrapper(worker_init_fn)`` instead of the user's ``worker_init_fn``."""
         self._worker_init_wrappers.append(wrapper)
 
+    def open(self) -> None:
+        """Have workers that are kept between epochs record their state, whoever iterates the loader first."""
+        self._read_again.open(self._worker_init_wrappers)
+        if not self._persistent or self._own_state or self._loader._iterator is not None:
+            return
+        restored = self._workers_to_start()
+        recording = self._recording = RecordingSampler(self._loader, restored.get("workers"))
+        if restored.get("started_before") or self._begins_anew:
+            recording.start_again()
+        recording.began = self._give_back
+        replaced = self._with_worker_init(self._recorded_by(recording))
+        self._users = {name: getattr(self._loader, name) for name in replaced}
+        vars(self._loader).update(replaced)
+
     def close(self) -> None:
-        """Leave the user's loader as it was, also the one that keeps its iterator and workers between epochs."""
-        iterator = getattr(self._loader, "_iterator", None)
-        if self._recording is not None and iterator is not None:
-            iterator._batch_sampler = self._loader.batch_sampler
-            if self._seeded is not None:
-                self._end_persistent_workers()  # they would go on seeding, as in the last epoch
+        """Leave the user's loader as it was.
+
+        The iterator of one that keeps its workers goes on counting what it hands out, for a fit that comes after.
+        """
+        self._give_back()
+        if self._seeded is not None:
+            self._end_persistent_workers()  # they would go on seeding, as in the last epoch
+        elif self._persistent and self._loader._iterator is None and self._workers_to_start():
+            _UNUSED[self._loader] = {**self._workers_to_start(), "exhausted": False}
+        self._read_again.close()
         self._recording = None
-        if self._indexed:
-            moved = {
-                part: {name: self._initial[part][name] for name in values if name in self._initial[part]}
-                for part, values in self._changed_attributes().items()
-            }
-            with contextlib.suppress(TypeError):
-                _MOVED[self._loader.batch_sampler] = moved
+        self._sampler.leave()
 
     def _from_own_state(self, loader: Any, restored: State | None) -> Iterator[Any]:
         if restored is not None:
@@ -209,11 +248,15 @@ class LoaderPosition:
         return iterator
 
     def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
+        before = set(threading.enumerate())
         iterator = self._streamed(loader) if isinstance(loader, DataLoader) else iter(loader)
         self._drop(iterator, first)
         if restored is not None and first > 0:
-            # Host generators may be the reading thread's, which draws ahead: consuming has just brought them here.
-            rng.restore_paddle(restored["now"])
+            if any(map(_may_draw, set(threading.enumerate()) - before)):
+                # Host generators may be that thread's, which draws ahead: consuming has just brought them here.
+                rng.restore_paddle(restored["now"])
+            else:
+                rng.restore(restored["now"])
         return iterator
 
     def _streamed(self, loader: Any) -> Iterator[Any]:
@@ -221,7 +264,7 @@ class LoaderPosition:
             return self._iterator(loader, {})
         self.paddle_draws.begin_epoch()
         self.paddle_draws.loading()
-        return self._iterator(loader, {"collate_fn": self.paddle_draws.collate(_collate_of(loader))})
+        return self._iterator(loader, {"collate_fn": self.paddle_draws.collate(collate_of(loader))})
 
     def _drop(self, iterator: Iterator[Any], batches: int) -> None:
         began = time.perf_counter()
@@ -241,37 +284,46 @@ class LoaderPosition:
         recording = self._recording
         if recording is None:
             recording = self._recording = RecordingSampler(loader, (restored or {}).get("workers"))
-        recording.inner = loader.batch_sampler
+        recording.inner = self.batch_sampler
         if self._dealings:
             dealings = [Dealing(*dealing) for dealing in self._dealings]
-            recording.inner = RedealtBatches(loader.batch_sampler, dealings, self._dealt_first)
+            recording.inner = RedealtBatches(self.batch_sampler, dealings, self._dealt_first)
         recording.begin_epoch(first, restored, seeded=self._seeded is not None)
-        if getattr(loader, "_iterator", None) is not None:  # persistent workers, started in an epoch before
-            loader._iterator._batch_sampler = recording
+        if (
+            getattr(loader, "_iterator", None) is not None
+        ):  # persistent workers, started in an iteration before
             return iter(loader)
-        replaced: dict[str, Any] = {"batch_sampler": recording}
-        if self._seeded is not None:
-            replaced["dataset"] = self._seeded
-        if recording.workers is not None:
-            replaced["collate_fn"] = recording.workers.collate(_collate_of(loader))
-            replaced["worker_init_fn"] = recording.workers.worker_init(loader.worker_init_fn)
-        else:
+        if not recording.workers:
             self.paddle_draws = recording.paddle_draws
-            replaced["collate_fn"] = recording.paddle_draws.collate(_collate_of(loader))
-        iterator = self._iterator(loader, replaced)
+        iterator = self._iterator(loader, {} if self._users else self._recorded_by(recording))
         if restored is not None and first > 0 and loader.num_workers > 0:
             rng.restore(
                 restored["now"]
             )  # the indices read ahead are drawn; from here on it is the training's turn
         return iterator
 
+    def _recorded_by(self, recording: RecordingSampler) -> dict[str, Any]:
+        """Return the attributes that a loader has to have while it starts an iteration that is recorded."""
+        loader = self._loader
+        replaced = {"batch_sampler": recording, "collate_fn": recording.collate(collate_of(loader))}
+        if self._seeded is not None:
+            replaced["dataset"] = self._seeded
+        if recording.workers is not None:
+            replaced["worker_init_fn"] = recording.workers.worker_init(loader.worker_init_fn)
+        return replaced
+
+    def _with_worker_init(self, replaced: dict[str, Any]) -> dict[str, Any]:
+        if not getattr(self._loader, "num_workers", 0) or not self._worker_init_wrappers:
+            return replaced
+        worker_init = replaced.get("worker_init_fn", self._loader.worker_init_fn)
+        for wrapper in self._worker_init_wrappers:
+            worker_init = wrapper(worker_init)
+        return {**replaced, "worker_init_fn": worker_init}
+
     def _iterator(self, loader: Any, replaced: dict[str, Any]) -> Iterator[Any]:
         """Let ``loader`` build its iterator, and fork its workers, with some of its attributes replaced meanwhile."""
-        if getattr(loader, "num_workers", 0) and self._worker_init_wrappers:
-            worker_init = replaced.get("worker_init_fn", loader.worker_init_fn)
-            for wrapper in self._worker_init_wrappers:
-                worker_init = wrapper(worker_init)
-            replaced["worker_init_fn"] = worker_init
+        if not (self._users or persistent_workers.has_them(loader)):  # which has it already
+            replaced = self._with_worker_init(replaced)
         users = {name: getattr(loader, name) for name in replaced}
         vars(loader).update(replaced)
         try:
@@ -279,41 +331,33 @@ class LoaderPosition:
         finally:
             vars(loader).update(users)
 
+    def _give_back(self) -> None:
+        users, self._users = self._users, {}
+        if users:
+            vars(self._loader).update(users)
+
+    def _take_over_workers(self) -> None:
+        """Find workers that live on from an iteration before this fit, or what an earlier fit has restored for them."""
+        if not self._persistent or self._own_state:
+            return
+        iterator = self._loader._iterator
+        recording = getattr(iterator, "_batch_sampler", None)
+        if isinstance(recording, RecordingSampler):
+            self._recording = recording
+        elif iterator is not None:
+            persistent_workers.end_unrecorded(self._loader)
+            self._begins_anew = True
+        self._restored = _UNUSED.pop(self._loader, None)
+
     def _end_persistent_workers(self) -> None:
         """Have the loader's next iteration start others."""
-        iterator = getattr(self._loader, "_iterator", None)
-        if iterator is not None:
-            iterator._try_shutdown_all()
-            self._loader._iterator = None
-
-    def _sampler_attributes(self) -> State:
-        if not self._indexed:
-            return {}
-        sampler = self._loader.batch_sampler
-        inner = getattr(sampler, "sampler", None)
-        return {
-            "batch_sampler": attributes.capture(sampler, skip=("sampler",)),
-            "sampler": attributes.capture(inner),
-        }
-
-    def _changed_attributes(self) -> State:
-        """Return the samplers' attributes that differ from those a fresh process begins with."""
-        changed: State = {}
-        for part, values in self._sampler_attributes().items():
-            initial = self._initial[part]
-            changed[part] = {k: v for k, v in values.items() if k not in initial or initial[k] != v}
-        return changed
-
-    def _restore_sampler(self, state: Mapping[str, Any]) -> None:
-        sampler = self._loader.batch_sampler if self._indexed else None
-        for part, target in (("batch_sampler", sampler), ("sampler", getattr(sampler, "sampler", None))):
-            if (
-                target is not None
-            ):  # what the script's loader has no more is among the changes that were reported
-                attributes.restore(target, {**self._moved.get(part, {}), **state.get(part, {})})
+        if self._persistent:
+            persistent_workers.end_them(self._loader)
+            self._recording = None
 
 
-def _collate_of(loader: Any) -> Callable[[Any], Any]:
-    default = default_collate_fn if loader.auto_collate_batch else default_convert_fn
-    collate: Callable[[Any], Any] = loader.collate_fn or default
-    return collate
+def _may_draw(thread: threading.Thread) -> bool:
+    """Return whether a thread that a loader has started may draw; those that speak to worker processes do not."""
+    target = getattr(thread, "_target", None)
+    collects = isinstance(getattr(target, "__self__", None), _DataLoaderIterMultiProcess)
+    return not (collects or getattr(target, "__module__", "") == "multiprocessing.queues")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 from paddle_warm_callbacks.hapi import rng
 from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
 from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
 
 State = dict[str, Any]
+
+_KEPT = 256
 
 
 class RecordingSampler:
@@ -28,6 +30,7 @@ class RecordingSampler:
         inner: The user's batch sampler.
         workers: Their recorded random states; None for a loader without workers.
         paddle_draws: Whether a loader without workers draws from Paddle's generator.
+        began: Called, once, when workers that are kept have been started.
     """
 
     def __init__(self, loader: Any, presets: Sequence[rng.State] | None) -> None:
@@ -36,9 +39,17 @@ class RecordingSampler:
         self._persistent = bool(getattr(loader, "_persistent_workers", False))
         if presets is not None and len(presets) != self._worker_count:
             presets = None
-        self.workers = WorkerStates(self._worker_count, presets) if self._worker_count else None
+        self._ahead = int(getattr(loader, "prefetch_factor", 2))
+        # What was read further ahead than this is behind training.
+        self._kept = max(_KEPT, self._worker_count * self._ahead + 1)
+        self.workers = WorkerStates(self._worker_count, presets, self._ahead) if self._worker_count else None
         self.paddle_draws = PaddleDraws(by_index=True)
+        self.began: Callable[[], None] | None = None
         self._recorded = threading.Condition()
+        self._announced = False
+        self._first_is_loading = False
+        self._first_loaded: State | None = None
+        self._undo_base_seed = False
         self._handed_out = 0  # batches given to the present workers, over the epochs they have lived
         self._epochs = 0
 
@@ -63,19 +74,44 @@ class RecordingSampler:
         self._ended = False
         self.paddle_draws.begin_epoch()
         if self._worker_count and self._epochs and not self._persistent:
-            self.workers = WorkerStates(self._worker_count)
+            self.workers = WorkerStates(self._worker_count, ahead=self._ahead)
             self._handed_out = 0
         # Starting workers draws a base seed; where they were started in an epoch before, it must not be drawn again.
         self._started_before = self._epochs > 0 if restored is None else bool(restored.get("started_before"))
         starting_again = self._persistent and restored is not None and self._started_before
-        self._undo_base_seed = rng.capture_host() if starting_again or seeded else None
+        self._undo_base_seed = self._undo_base_seed or starting_again or seeded
         self._handed_out_before = self._handed_out
         self._epochs += 1
+        self._announced = True
+
+    def start_again(self) -> None:
+        """Prepare for workers to be started that an uninterrupted run has started before."""
+        self._undo_base_seed = True
+        self._epochs = max(self._epochs, 1)
 
     def __iter__(self) -> Iterator[Any]:
-        if self._undo_base_seed is not None:
-            rng.restore_host(self._undo_base_seed)
-            self._undo_base_seed = None
+        # Between this call and the first item a loader with workers draws the base seed and starts them.
+        before = rng.capture_host() if self._undo_base_seed else None
+        announced, self._announced, self._undo_base_seed = self._announced, False, False
+        return self._recorded_items(before) if announced else self._items(before)
+
+    def _items(self, before: State | None) -> Iterator[Any]:
+        """Yield an iteration that is no training: an evaluation on the loader that keeps its workers for training."""
+        self._begin(before)
+        self._epochs = max(self._epochs, 1)
+        for indices in self.inner:
+            self._handed_out += 1
+            yield indices
+
+    def _begin(self, before: State | None) -> None:
+        if before is not None:
+            rng.restore_host(before)
+        began, self.began = self.began, None
+        if began is not None:
+            began()
+
+    def _recorded_items(self, before_start: State | None) -> Iterator[Any]:
+        self._begin(before_start)
         iterator = iter(self.inner)
         after: State | None = None
         for number in itertools.count():
@@ -83,8 +119,9 @@ class RecordingSampler:
             # Two batches tell whether the reading thread draws; the states of one that does not are never asked for.
             wanted = self._worker_count or self._draws or number <= self._first + 1
             before = rng.capture_host() if wanted else {}
-            # Only the reading thread has run since it was given the epoch's first batch: what was drawn, it drew.
-            if number == self._first + 1 and after is not None and not rng.same_host(after, before):
+            # Training waits until the first batch is loaded: what is drawn until then, the reading thread draws.
+            loaded, self._first_loaded = self._first_loaded, None
+            if loaded is not None and after is not None and not rng.same_host(after, loaded):
                 self._draws = True
             try:
                 indices = next(iterator)
@@ -103,10 +140,25 @@ class RecordingSampler:
                     before = {**before, "paddle": rng.capture_paddle()}
             self._record(number, before)
             self._handed_out += 1
+            self._first_is_loading = number == self._first
             yield indices
         with self._recorded:
             self._ended = True
             self._recorded.notify_all()
+
+    def collate(self, users: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Wrap the collate function, the last thing that is done for a batch, to see what it was drawn for."""
+        if self.workers is not None:
+            return self.workers.collate(users)
+
+        def collate_and_look(samples: Any) -> Any:
+            batch = users(samples)
+            if self._first_is_loading:
+                self._first_is_loading = False
+                self._first_loaded = rng.capture_host()
+            return batch
+
+        return self.paddle_draws.collate(collate_and_look)
 
     def capture(self, step_in_epoch: int, epoch_ended: bool, underway: bool) -> State:
         """Return what resuming at batch ``step_in_epoch`` needs from this loader.
@@ -156,8 +208,7 @@ class RecordingSampler:
     def _record(self, number: int, before: State) -> None:
         with self._recorded:
             self._before[number] = before
-            # Reading ahead is bounded by the loader's queues; what is far behind has been trained on.
-            self._before.pop(number - 256, None)
+            self._before.pop(number - self._kept, None)
             self._recorded.notify_all()
 
     def _state_before(self, number: int) -> State:

@@ -11,6 +11,7 @@ import paddle
 from paddle_warm_callbacks.hapi import known_fit, parallel, rng, script_settings
 from paddle_warm_callbacks.hapi.board import Board
 from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
+from paddle_warm_callbacks.hapi.resting_loaders import RestingLoaders
 from paddle_warm_callbacks.hapi.trained import Trained
 from paddle_warm_callbacks.progress import Progress
 
@@ -74,6 +75,7 @@ class RunningFit:
         self._users_eval_init: tuple[Any, Any] | None = None
         self.metric_names: list[str] = model._metrics_name()
         self._position: LoaderPosition | None = None
+        self._evaluation: RestingLoaders | None = None
         self.progress = Progress()
         self.iters_before = 0
         self._in_step = False
@@ -109,11 +111,6 @@ class RunningFit:
         return self._eval_freq is not None
 
     @property
-    def evaluation_workers_persist(self) -> bool:
-        """Whether worker processes of the evaluation's loader live on from one evaluation to the next."""
-        return self.evaluates and bool(getattr(self._eval_loader, "_persistent_workers", False))
-
-    @property
     def metric_tags(self) -> list[str]:
         """The losses and metrics by which this run is judged: of its evaluations, or else of training."""
         prefix = "eval/" if self.evaluates else "train/"
@@ -142,9 +139,19 @@ class RunningFit:
         """The train loader's position; from the first use on it is recorded, so use it before training starts."""
         if self._position is None:
             self._position = LoaderPosition(self.train_loader)
+            self._evaluation = RestingLoaders(
+                self._eval_loader if self.evaluates else None, but=self.train_loader
+            )
             if not rng.paddle_state_is_whole():
                 self.reseed_from = rng.paddle_seed()
         return self._position
+
+    @property
+    def evaluation(self) -> RestingLoaders:
+        """What the evaluation's loader has come to; recorded from the same moment on as :attr:`position`."""
+        _ = self.position
+        assert self._evaluation is not None
+        return self._evaluation
 
     @property
     def nothing_left(self) -> str:
@@ -174,11 +181,18 @@ class RunningFit:
             self._users_eval_init = (self._eval_loader, self._eval_loader.worker_init_fn)
             self._eval_loader.worker_init_fn = wrapper(self._eval_loader.worker_init_fn)
 
+    def open_loaders(self) -> None:
+        """Begin to record what is recorded of both loaders; everything is restored by now."""
+        if self._position is not None:
+            self._position.open()
+            self.evaluation.open()
+
     def give_back(self) -> None:
         """Leave both loaders as the user had them; what the learning rate has come to is known to later fits."""
         script_settings.leave(self.optimizer, self.settings)
         if self._position is not None:
             self._position.close()
+            self.evaluation.close()
         if self._users_eval_init is not None:
             loader, worker_init_fn = self._users_eval_init
             loader.worker_init_fn = worker_init_fn

@@ -145,6 +145,7 @@ def capture_counters(loop: FitLoop, *, glance: bool = False) -> dict[str, Any]:
     return {
         **capture_counted(loop, loop.callbacks),
         "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
+        "evaluation": loop.evaluation.capture(),
         "optimizer_keys": where.key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
         # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
@@ -184,6 +185,8 @@ def restore_counters(
     _restore_scaler(loop.model, counters["scaler"])
     notes = restore_counted(loop, counters, loop.callbacks)
     loop.position.restore(counters["loader"], loop.progress.step_in_epoch)
+    if "evaluation" in counters:  # not in checkpoints of before
+        loop.evaluation.restore(counters["evaluation"])
     loop.iters_before = counters["iters_done"]
     _restore_seed(loop, counters["reseed_from"])
     return notes
@@ -270,7 +273,7 @@ def script_facts(loop: FitLoop) -> dict[str, Any]:
 
 def _script_facts(loop: FitLoop, where: TensorLayout) -> dict[str, Any]:
     loader = loop.train_loader
-    sampler = getattr(loader, "batch_sampler", None)
+    sampler = loop.position.batch_sampler
     rate = loop.optimizer._learning_rate
     return {
         "network": where.digest,

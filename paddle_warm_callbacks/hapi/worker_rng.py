@@ -10,13 +10,15 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
+
+from paddle.io import IterableDataset, get_worker_info
 
 from paddle_warm_callbacks.hapi import rng
 
 # A worker is at most the loader's prefetch_factor (2 by default) batches ahead of training; the ring holds more.
-_RING = 32
+_RING, _MORE_THAN_AHEAD = 32, 4
 _SLOT = 32 * 1024
 _HEADER = struct.Struct("<qI")
 
@@ -27,11 +29,14 @@ class WorkerStates:
     Args:
         workers: Number of worker processes.
         presets: Per worker the state to start from, as :meth:`state_after` gave it; None starts as Paddle seeds them.
+        ahead: How many batches a worker may be ahead of training.
     """
 
-    def __init__(self, workers: int, presets: Sequence[rng.State] | None = None) -> None:
+    def __init__(self, workers: int, presets: Sequence[rng.State] | None = None, ahead: int = 2) -> None:
+        self._workers = workers
+        self._ring = max(_RING, ahead + _MORE_THAN_AHEAD)
         self._memory = mmap.mmap(
-            -1, workers * _RING * _SLOT
+            -1, workers * self._ring * _SLOT
         )  # anonymous and shared: forked workers see the same pages
         self._presets = presets
 
@@ -46,6 +51,16 @@ class WorkerStates:
         state: rng.State = pickle.loads(self._memory[start : start + size])  # noqa: S301
         return state
 
+    def newest(self) -> tuple[int, ...]:
+        """Return, per worker, how often it has recorded its state after the first time; -1: never."""
+        return tuple(max(self._counts(worker), default=-1) for worker in range(self._workers))
+
+    def states(self, recorded: Sequence[int]) -> list[rng.State] | None:
+        """Return each worker's state after it has recorded it so often, or None if not all are known."""
+        found = [self.state_after(worker, number) for worker, number in enumerate(recorded)]
+        known = [state for state in found if state is not None]
+        return known if len(known) == len(found) else None
+
     def worker_init(self, users: Callable[[int], Any] | None) -> Callable[[int], None]:
         """Wrap the user's ``worker_init_fn``: it runs as before, then the state to start from is put in place."""
 
@@ -56,6 +71,7 @@ class WorkerStates:
             if self._presets is not None:
                 rng.restore(self._presets[worker])
             self._record()
+            _at_the_end_of_a_stream(self._record_again)
 
         return start
 
@@ -64,11 +80,14 @@ class WorkerStates:
 
         def collate_and_record(samples: Any) -> Any:
             batch = users(samples)
-            self._batches += 1
-            self._record()
+            self._record_again()
             return batch
 
         return collate_and_record
+
+    def _record_again(self) -> None:
+        self._batches += 1
+        self._record()
 
     def _record(self) -> None:
         state = pickle.dumps(rng.capture(), protocol=4)
@@ -78,4 +97,25 @@ class WorkerStates:
         _HEADER.pack_into(self._memory, offset, self._batches, len(state))
 
     def _offset(self, worker: int, batches: int) -> int:
-        return (worker * _RING + batches % _RING) * _SLOT
+        return (worker * self._ring + batches % self._ring) * _SLOT
+
+    def _counts(self, worker: int) -> Iterator[int]:
+        for slot in range(self._ring):
+            count, size = _HEADER.unpack_from(self._memory, self._offset(worker, slot))
+            if size:
+                yield count
+
+
+def _at_the_end_of_a_stream(record: Callable[[], None]) -> None:
+    """Call ``record`` when this worker's dataset, if it is a stream, has ended: what it drew last fills no batch."""
+    dataset = get_worker_info().dataset
+    kind = type(dataset)
+    if not isinstance(dataset, IterableDataset):
+        return
+
+    def iterate(stream: Any) -> Iterator[Any]:
+        yield from kind.__iter__(stream)
+        record()
+
+    # In this process alone, and of the same class to whoever asks: the trainer's dataset stays as it is.
+    dataset.__class__ = type(kind.__name__, (kind,), {"__iter__": iterate})

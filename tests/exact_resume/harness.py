@@ -61,7 +61,15 @@ class TrainingServer:
     def run(self, *jobs: Job) -> list[int]:
         """Run the jobs side by side; return how each ended: its exit status, or minus the signal that killed it."""
         assert self._process.stdin is not None
-        request = [{"arguments": job.arguments, "log": str(job.log), "timeout": JOB_SECONDS} for job in jobs]
+        request = [
+            {
+                "module": job.module,
+                "arguments": job.arguments,
+                "log": str(job.log),
+                "timeout": JOB_SECONDS,
+            }
+            for job in jobs
+        ]
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         results = json.loads(self._answer())
@@ -110,6 +118,7 @@ class Job:
         added: "nothing", "ours" or "naive".
         kill: Whether it dies at the cell's moment.
         leave_out: An item of the state that it does not restore; see :mod:`tests.exact_resume.leave_out`.
+        module: Which script.
     """
 
     cell: Cell
@@ -118,6 +127,7 @@ class Job:
     added: str
     kill: bool = False
     leave_out: str = ""
+    module: str = "training_script"
 
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)

@@ -12,17 +12,23 @@ import paddle
 
 
 class Recorder(paddle.callbacks.Callback):  # type: ignore[misc]  # Paddle is untyped
-    """Append the loss, metric and LR of each step and evaluation to a file: exact, and durable before the next."""
+    """Append the loss, metric and LR of each step and evaluation to a file: exact, and durable before the next.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Of the file.
+        first_epoch: What epoch 0 is written as: a script that fits twice has two.
+    """
+
+    def __init__(self, path: Path, first_epoch: int = 0) -> None:
         super().__init__()
+        self._first_epoch = first_epoch
         self._file = path.open("a", encoding="ascii")
         self._fsync = os.fsync  # kept, for a kill may count the calls that others make
         self._epoch = 0
         self._loss_before = "none"
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
+        self._epoch = self._first_epoch + epoch
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
         # At this moment fit's logs are still those of the step before.

@@ -16,7 +16,9 @@ import time
 import traceback
 from typing import Any
 
-from tests.exact_resume import training_script
+from tests.exact_resume import training_script, users_scripts
+
+MODULES = {"training_script": training_script.main, "users_scripts": users_scripts.main}
 
 
 def start(job: dict[str, Any]) -> int:
@@ -30,7 +32,7 @@ def start(job: dict[str, Any]) -> int:
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        training_script.main(job["arguments"])
+        MODULES[job["module"]](job["arguments"])
         status = 0
     except BaseException:  # the traceback is the job's output
         traceback.print_exc()

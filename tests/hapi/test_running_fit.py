@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from paddle.io import DataLoader
 
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
-from paddle_warm_callbacks.hapi.running_fit import RunningFit
 from paddle_warm_callbacks.progress import Progress
 from tests.hapi.fits import STEPS, Points, Recorder, StartAt, fit, linear_model
 
@@ -38,18 +36,6 @@ def test_num_iters_counts_what_was_done_before_as_paddle_counts(at: int, evaluat
     fit(linear_model(), continued, heard_then, **options)
     assert continued.events[-1] == control.events[-1]
     assert heard_then.heard[-2:] == heard.heard[-2:]
-
-
-@pytest.mark.parametrize("persistent", [False, True])
-def test_persistent_workers_of_the_evaluation_are_known(persistent: bool) -> None:
-    loader = DataLoader(Points(), batch_size=4, num_workers=1, persistent_workers=persistent)
-    model = linear_model()
-    given = {
-        "train_loader": loader, "eval_loader": loader, "do_eval": True, "eval_freq": 1, "epochs": 1,
-        "num_iters": None, "accumulate_grad_batches": 1,
-    }  # fmt: skip
-    assert RunningFit(model, given).evaluation_workers_persist == persistent
-    assert not RunningFit(model, {**given, "do_eval": False}).evaluation_workers_persist
 
 
 class Asked(StartAt):
