@@ -78,7 +78,7 @@ def _captured(values: Mapping[str, Any], skip: tuple[str, ...], within: tuple[in
 
 def _tagged(value: Any, within: tuple[int, ...]) -> Any:
     """Return ``value`` with what has no JSON form, tensors, generators and objects that count, made into tags."""
-    state = _generator_state(value)
+    state = generator_state(value)
     if state is not None:
         return {_GENERATOR: state}
     if isinstance(value, paddle.Tensor):
@@ -98,7 +98,7 @@ def _tagged(value: Any, within: tuple[int, ...]) -> Any:
 def _restored(live: Any, value: Any) -> Any:
     """Return ``value``, its tags resolved: generators and objects are those of ``live``, put where they were."""
     if type(value) is dict and _GENERATOR in value:
-        _restore_generator(live, value[_GENERATOR])
+        restore_generator(live, value[_GENERATOR])
         return live
     if type(value) is dict and _TENSOR in value:
         return paddle.to_tensor(value[_TENSOR])
@@ -114,7 +114,8 @@ def _restored(live: Any, value: Any) -> Any:
     return value
 
 
-def _generator_state(value: Any) -> Any:
+def generator_state(value: Any) -> Any:
+    """Return the state of NumPy's or Python's random generator ``value``; None for anything else."""
     if isinstance(value, np.random.RandomState):
         return value.get_state()
     if isinstance(value, np.random.Generator):
@@ -124,7 +125,8 @@ def _generator_state(value: Any) -> Any:
     return None
 
 
-def _restore_generator(live: Any, state: Any) -> None:
+def restore_generator(live: Any, state: Any) -> None:
+    """Put a random generator where :func:`generator_state` found it."""
     if isinstance(live, np.random.RandomState):
         live.set_state(state)
     elif isinstance(live, np.random.Generator):

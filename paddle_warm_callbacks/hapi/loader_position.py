@@ -21,6 +21,7 @@ from paddle.io.dataloader.dataloader_iter import _DataLoaderIterMultiProcess
 
 from paddle_warm_callbacks.errors import UnsupportedFitError
 from paddle_warm_callbacks.hapi import persistent_workers, rng
+from paddle_warm_callbacks.hapi.own_generators import OwnGenerators
 from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
 from paddle_warm_callbacks.hapi.persistent_workers import collate_of
 from paddle_warm_callbacks.hapi.recording_sampler import RecordingSampler
@@ -74,6 +75,7 @@ class LoaderPosition:
         self.sample_seed: int | None = None
         self._seeded: SeededSamples | None = None
         self._persistent = self._indexed and persistent_workers.has_them(loader)
+        self._own = OwnGenerators(loader.dataset, loader.collate_fn) if self._indexed else OwnGenerators()
         # What is read again from the epoch's start is put where it was then.
         self._read_again = RestingLoaders(None if self._indexed or self._own_state else loader)
         self._read_again_from: list[State] = []
@@ -103,8 +105,9 @@ class LoaderPosition:
         if step_in_epoch == 0 and self._underway:
             # The epoch's first batch is being read, which has drawn already.
             state["now"], state["sampler"] = self._epoch_start["rng"], self._epoch_start["sampler"]
+            state["own"] = self._epoch_start["own"]
         elif step_in_epoch == 0 or epoch_ended:
-            state["sampler"] = self._sampler.changed()
+            state["sampler"], state["own"] = self._sampler.changed(), self._own.capture()
         else:
             state["epoch_start"] = self._epoch_start
             if self._dealings:
@@ -129,6 +132,7 @@ class LoaderPosition:
         rng.restore(state["now"])
         if "sampler" in state:
             self._sampler.restore(state["sampler"])
+        self._own.restore(state.get("own", ()))
         self._dealings, self._dealt_first = list(state.get("dealings", ())), state.get("first", 0)
         self._restored = {**state, "step_in_epoch": step_in_epoch}
         if self._persistent:
@@ -186,13 +190,18 @@ class LoaderPosition:
         if restored is None:
             self._dealings = []  # they were of the epoch before
         if restored is None or first == 0:
-            self._epoch_start = {"rng": rng.capture(), "sampler": self._sampler.changed()}
+            self._epoch_start = {
+                "rng": rng.capture(),
+                "sampler": self._sampler.changed(),
+                "own": self._own.capture(),
+            }
             self._read_again_from = self._read_again.capture()
         else:
             self._read_again_from = restored.get("read_again", [])
             self._epoch_start = restored["epoch_start"]
             rng.restore(self._epoch_start["rng"])
             self._sampler.restore(self._epoch_start["sampler"])
+            self._own.restore(self._epoch_start.get("own", ()))
         if self._own_state:
             return self._from_own_state(loader, restored)
         if not self._indexed:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from paddle_warm_callbacks.hapi import rng
+from paddle_warm_callbacks.hapi.own_generators import OwnGenerators
 from paddle_warm_callbacks.hapi.paddle_draws import PaddleDraws
 from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
 
@@ -44,6 +45,10 @@ class RecordingSampler:
         self._kept = max(_KEPT, self._worker_count * self._ahead + 1)
         self.workers = WorkerStates(self._worker_count, presets, self._ahead) if self._worker_count else None
         self.paddle_draws = PaddleDraws(by_index=True)
+        # In workers others are recorded, those of their copies.
+        self._own = (
+            OwnGenerators() if self._worker_count else OwnGenerators(loader.dataset, loader.collate_fn)
+        )
         self.began: Callable[[], None] | None = None
         self._recorded = threading.Condition()
         self._announced = False
@@ -118,7 +123,7 @@ class RecordingSampler:
             self._take_over(number)
             # Two batches tell whether the reading thread draws; the states of one that does not are never asked for.
             wanted = self._worker_count or self._draws or number <= self._first + 1
-            before = rng.capture_host() if wanted else {}
+            before, own = rng.capture_host() if wanted else {}, self._own.capture()
             # Training waits until the first batch is loaded: what is drawn until then, the reading thread draws.
             loaded, self._first_loaded = self._first_loaded, None
             if loaded is not None and after is not None and not rng.same_host(after, loaded):
@@ -138,6 +143,8 @@ class RecordingSampler:
                 self.paddle_draws.loading()
                 if self.paddle_draws.drawn:
                     before = {**before, "paddle": rng.capture_paddle()}
+                if self._own:
+                    before = {**before, "own": own}
             self._record(number, before)
             self._handed_out += 1
             self._first_is_loading = number == self._first
@@ -204,6 +211,7 @@ class RecordingSampler:
             fetch = self._continues.get("fetch", {})  # not of a loader that had workers then
             rng.restore_paddle(fetch if "paddle" in fetch else self._continues["now"])
             rng.restore_host(fetch if self._draws else self._continues["now"])
+            self._own.restore(fetch.get("own", ()))
 
     def _record(self, number: int, before: State) -> None:
         with self._recorded:
@@ -214,7 +222,10 @@ class RecordingSampler:
     def _state_before(self, number: int) -> State:
         with self._recorded:
             self._recorded.wait_for(lambda: number in self._before or self._ended)
-            return self._before.get(number) or rng.capture_host()
+            if number not in self._before:
+                return {**rng.capture_host(), "own": self._own.capture()}
+            before = self._before[number]
+            return before if "numpy" in before else {**rng.capture_host(), **before}
 
     def _worker_states(self, handed_out: int) -> Sequence[rng.State] | None:
         """Return the state each worker has before its next batch, in the order they come to turn; None if unknown."""

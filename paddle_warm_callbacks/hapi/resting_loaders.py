@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 from paddle.io import DataLoader, IterableDataset
 
+from paddle_warm_callbacks.hapi.own_generators import OwnGenerators
 from paddle_warm_callbacks.hapi.persistent_workers import PersistentWorkers, has_them
 from paddle_warm_callbacks.hapi.sampler_state import SamplerState
 
@@ -56,16 +57,18 @@ class _RestingLoader:
     def __init__(self, loader: Any) -> None:
         by_index = not isinstance(loader.dataset, IterableDataset)
         self._sampler = SamplerState(loader.batch_sampler if by_index else None)
+        self._own = OwnGenerators(loader.dataset, loader.collate_fn)
         self._workers = PersistentWorkers(loader) if has_them(loader) else None
 
     def capture(self) -> State:
-        state: State = {"sampler": self._sampler.changed()}
+        state: State = {"sampler": self._sampler.changed(), "own": self._own.capture()}
         if self._workers is not None:
             state["workers"] = self._workers.capture()
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._sampler.restore(state["sampler"])
+        self._own.restore(state["own"])
         if self._workers is not None and "workers" in state:
             self._workers.restore(state["workers"])
 

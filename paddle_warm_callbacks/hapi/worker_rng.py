@@ -16,6 +16,7 @@ from typing import Any, Callable
 from paddle.io import IterableDataset, get_worker_info
 
 from paddle_warm_callbacks.hapi import rng
+from paddle_warm_callbacks.hapi.own_generators import OwnGenerators
 
 # A worker is at most the loader's prefetch_factor (2 by default) batches ahead of training; the ring holds more.
 _RING, _MORE_THAN_AHEAD = 32, 4
@@ -39,6 +40,7 @@ class WorkerStates:
             -1, workers * self._ring * _SLOT
         )  # anonymous and shared: forked workers see the same pages
         self._presets = presets
+        self._users_collate: Any = None
 
     def state_after(self, worker: int, batches: int) -> rng.State | None:
         """Return worker ``worker``'s state after its ``batches``-th batch (0: as it started), or None if not known."""
@@ -68,8 +70,10 @@ class WorkerStates:
             if users is not None:
                 users(worker)
             self._worker, self._batches = worker, 0
+            self._own = OwnGenerators(get_worker_info().dataset, self._users_collate)
             if self._presets is not None:
                 rng.restore(self._presets[worker])
+                self._own.restore(self._presets[worker].get("own", ()))
             self._record()
             _at_the_end_of_a_stream(self._record_again)
 
@@ -77,6 +81,7 @@ class WorkerStates:
 
     def collate(self, users: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Wrap the collate function, the last thing a worker does for a batch, to record the state after it."""
+        self._users_collate = users
 
         def collate_and_record(samples: Any) -> Any:
             batch = users(samples)
@@ -90,7 +95,9 @@ class WorkerStates:
         self._record()
 
     def _record(self) -> None:
-        state = pickle.dumps(rng.capture(), protocol=4)
+        state = pickle.dumps({**rng.capture(), "own": self._own.capture()}, protocol=4)
+        if len(state) > _SLOT - _HEADER.size:
+            return  # it is not known then
         offset = self._offset(self._worker, self._batches)
         start = offset + _HEADER.size
         self._memory[start : start + len(state)] = state

@@ -115,6 +115,25 @@ def test_other_draws_are_as_without_samples() -> None:
     assert not rng.same_host(before, rng.capture())  # the control
 
 
+def test_generators_of_its_own_are_seeded_too_and_are_then_as_they_were() -> None:
+    class Own(Noise):
+        def __init__(self) -> None:
+            self.generators: list[Any] = [np.random.default_rng(1), np.random.RandomState(2)]
+            self.python = random.Random(3)
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            noise = [float(generator.normal()) for generator in self.generators] + [self.python.random()]
+            return np.array(noise, dtype="float32"), np.array([index % 2])
+
+    data = Own()
+    samples = SeededSamples(data, 5)
+    first = [samples[index][0].tobytes() for index in (3, 4, 3)]
+    assert first[0] == first[2] != first[1]
+    assert data[3][0].tobytes() == Own()[3][0].tobytes()
+    assert samples[3][0].tobytes() == first[0] == SeededSamples(Own(), 5)[3][0].tobytes()
+    assert data[3][0].tobytes() != Own()[3][0].tobytes()  # the control
+
+
 def test_a_dataset_that_fails_leaves_the_generators_as_they_were() -> None:
     class Broken(Noise):
         def __getitem__(self, index: int) -> tuple[Any, Any]:
