@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle.io import Sampler
+from paddle.io import Dataset, Sampler
 from paddle.metric import Metric
 from paddle.optimizer.lr import LRScheduler
 
@@ -67,7 +67,7 @@ def kind_name(value: Any) -> str:
 def _captured(values: Mapping[str, Any], skip: tuple[str, ...], within: tuple[int, ...]) -> dict[str, Any]:
     captured: dict[str, Any] = {}
     for name, value in values.items():
-        if name in skip:
+        if name in skip or isinstance(value, Dataset):  # which has no JSON form: finding that out takes a while
             continue
         try:
             captured[name] = jsonvalue.encode(_tagged(value, within))
