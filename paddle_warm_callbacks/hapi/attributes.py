@@ -67,7 +67,8 @@ def kind_name(value: Any) -> str:
 def _captured(values: Mapping[str, Any], skip: tuple[str, ...], within: tuple[int, ...]) -> dict[str, Any]:
     captured: dict[str, Any] = {}
     for name, value in values.items():
-        if name in skip or isinstance(value, Dataset):  # which has no JSON form: finding that out takes a while
+        # A dataset has no JSON form, and finding that out takes a while.
+        if name in skip or isinstance(value, Dataset):
             continue
         try:
             captured[name] = jsonvalue.encode(_tagged(value, within))

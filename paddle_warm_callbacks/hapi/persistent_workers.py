@@ -1,6 +1,6 @@
 """Worker processes that a loader keeps from one iteration to the next: their random state, while nothing iterates it.
 
-For loaders that are read to their end between two checkpoints, or as good as that: an evaluation's, and a stream, whose
+For loaders that are read to their end between two checkpoints, or as good as that: an evaluation's, and one whose
 epochs are read again from their beginning. Each worker writes its state into shared memory
 (:mod:`paddle_warm_callbacks.hapi.worker_rng`); a checkpoint takes what each has come to, and the workers of the resumed
 run start from there. Starting them draws a base seed from NumPy's generator: where an uninterrupted run had drawn it

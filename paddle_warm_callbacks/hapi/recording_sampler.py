@@ -15,6 +15,7 @@ from paddle_warm_callbacks.hapi.worker_rng import WorkerStates
 State = dict[str, Any]
 
 _KEPT = 256
+_NO_CHANCE = 3
 
 
 class RecordingSampler:
@@ -76,6 +77,8 @@ class RecordingSampler:
         self._continues: Mapping[str, Any] = restored if restored is not None and first > 0 else {}
         self._before: dict[int, State] = {}
         self._draws = bool(self._continues.get("draws", False))
+        self._sampler_draws: bool | None = True if self._draws else None
+        self._changed_with_indices = 0
         self._ended = False
         self.paddle_draws.begin_epoch()
         if self._worker_count and self._epochs and not self._persistent:
@@ -122,7 +125,8 @@ class RecordingSampler:
         for number in itertools.count():
             self._take_over(number)
             # Two batches tell whether the reading thread draws; the states of one that does not are never asked for.
-            wanted = self._worker_count or self._draws or number <= self._first + 1
+            undecided = self._sampler_draws is None
+            wanted = self._worker_count or self._draws or undecided or number <= self._first + 1
             before, own = rng.capture_host() if wanted else {}, self._own.capture()
             # Training waits until the first batch is loaded: what is drawn until then, the reading thread draws.
             loaded, self._first_loaded = self._first_loaded, None
@@ -134,11 +138,10 @@ class RecordingSampler:
                 break
             if number < self._first:
                 continue
-            if number <= self._first + 1:
+            if undecided or number == self._first:
                 after = rng.capture_host()
-                # An epoch's first draw is its order; drawing again for the second batch is drawing for every batch.
-                if number > 0 and not rng.same_host(before, after):
-                    self._draws = True
+                if number > 0:
+                    self._learn_whether_the_sampler_draws(rng.same_host(before, after), number)
             if not self._worker_count:
                 self.paddle_draws.loading()
                 if self.paddle_draws.drawn:
@@ -152,6 +155,20 @@ class RecordingSampler:
         with self._recorded:
             self._ended = True
             self._recorded.notify_all()
+
+    def _learn_whether_the_sampler_draws(self, same: bool, number: int) -> None:
+        """Take note of whether anything was drawn while the sampler gave the indices of a batch.
+
+        An epoch's first draw is its order; one that draws again draws for every batch. But for the batch that training
+        waits for as its first, training may have drawn meanwhile: several times in a row is no chance.
+        """
+        if self._sampler_draws is not None:
+            return
+        self._changed_with_indices = 0 if same else self._changed_with_indices + 1
+        if same:
+            self._sampler_draws = False
+        elif number == self._first or self._changed_with_indices == _NO_CHANCE:
+            self._sampler_draws = self._draws = True
 
     def collate(self, users: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Wrap the collate function, the last thing that is done for a batch, to see what it was drawn for."""
@@ -180,7 +197,7 @@ class RecordingSampler:
             if at_boundary:
                 return {}
             fetch = self._state_before(step_in_epoch)  # which waits until it is known who draws
-            return {"draws": self._draws, "fetch": fetch}
+            return {"draws": self._draws or self._changed_with_indices > 0, "fetch": fetch}
         if at_boundary and not self._persistent:
             return {}
         if at_boundary and not epoch_ended and underway:

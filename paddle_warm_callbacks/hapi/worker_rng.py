@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
-from paddle.io import IterableDataset, get_worker_info
+from paddle.io import get_worker_info
 
 from paddle_warm_callbacks.hapi import rng
 from paddle_warm_callbacks.hapi.own_generators import OwnGenerators
@@ -75,7 +75,6 @@ class WorkerStates:
                 rng.restore(self._presets[worker])
                 self._own.restore(self._presets[worker].get("own", ()))
             self._record()
-            _at_the_end_of_a_stream(self._record_again)
 
         return start
 
@@ -85,14 +84,11 @@ class WorkerStates:
 
         def collate_and_record(samples: Any) -> Any:
             batch = users(samples)
-            self._record_again()
+            self._batches += 1
+            self._record()
             return batch
 
         return collate_and_record
-
-    def _record_again(self) -> None:
-        self._batches += 1
-        self._record()
 
     def _record(self) -> None:
         state = pickle.dumps({**rng.capture(), "own": self._own.capture()}, protocol=4)
@@ -111,18 +107,3 @@ class WorkerStates:
             count, size = _HEADER.unpack_from(self._memory, self._offset(worker, slot))
             if size:
                 yield count
-
-
-def _at_the_end_of_a_stream(record: Callable[[], None]) -> None:
-    """Call ``record`` when this worker's dataset, if it is a stream, has ended: what it drew last fills no batch."""
-    dataset = get_worker_info().dataset
-    kind = type(dataset)
-    if not isinstance(dataset, IterableDataset):
-        return
-
-    def iterate(stream: Any) -> Iterator[Any]:
-        yield from kind.__iter__(stream)
-        record()
-
-    # In this process alone, and of the same class to whoever asks: the trainer's dataset stays as it is.
-    dataset.__class__ = type(kind.__name__, (kind,), {"__iter__": iterate})

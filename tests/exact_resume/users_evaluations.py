@@ -10,7 +10,7 @@ import paddle
 from paddle.io import BatchSampler, DataLoader, DistributedBatchSampler
 
 from tests.exact_resume.cells import BATCH_SIZE
-from tests.exact_resume.training_script import Samples, Stream
+from tests.exact_resume.training_script import Samples
 from tests.exact_resume.users_fit import Fit, loader, model, persistent, script
 
 
@@ -22,13 +22,6 @@ def _(fit: Fit) -> Any:
 @script("the same, training in none", slow=True)
 def _(fit: Fit) -> Any:
     return fit(model(), loader(workers=0), eval_data=persistent(samples=10))
-
-
-@script("evaluation of a stream in a worker that persists", slow=True)
-def _(fit: Fit) -> Any:
-    # One, for with two Paddle itself hangs by chance: it counts a stream's end as a batch that is still to come.
-    stream = DataLoader(Stream(10, True), batch_size=BATCH_SIZE, num_workers=1, persistent_workers=True)
-    return fit(model(), loader(), eval_data=stream)
 
 
 @script("evaluation on the train loader, whose workers persist")

@@ -9,8 +9,8 @@ import numpy as np
 from paddle.io import DataLoader, DistributedBatchSampler, Subset
 
 from tests.exact_resume.cells import BATCH_SIZE, TRAIN_SAMPLES
-from tests.exact_resume.training_script import Samples, Stream
-from tests.exact_resume.users_fit import Fit, loader, model, persistent, script
+from tests.exact_resume.training_script import Samples
+from tests.exact_resume.users_fit import Fit, model, persistent, script
 
 
 class Dimming(DataLoader):  # type: ignore[misc]
@@ -56,18 +56,6 @@ def _(fit: Fit) -> Any:
     data = Samples(TRAIN_SAMPLES, False)
     sampler = DistributedBatchSampler(data, BATCH_SIZE, num_replicas=1, rank=0, shuffle=True)
     return fit(model(), Both(persistent(), DataLoader(data, batch_sampler=sampler)))
-
-
-@script("a stream in a worker that persists", data="iterable")
-def _(fit: Fit) -> Any:
-    stream = DataLoader(
-        Stream(TRAIN_SAMPLES, True),
-        batch_size=BATCH_SIZE,
-        num_workers=1,
-        drop_last=True,
-        persistent_workers=True,
-    )
-    return fit(model(), stream, eval_data=loader(False, workers=0, samples=10))
 
 
 @script(
