@@ -119,7 +119,8 @@ class LoaderPosition:
             if self._persistent and between_epochs:
                 persistent_workers.wait_for_all(self._loader._iterator)
             state.update(self._recording.capture(step_in_epoch, epoch_ended, self._underway))
-        state["read_again"] = self._read_again_from if self._underway else self._read_again.capture()
+        within = self._underway and not epoch_ended
+        state["read_again"] = self._read_again_from if within else self._read_again.capture()
         return state
 
     def _workers_to_start(self) -> State:
@@ -245,6 +246,8 @@ class LoaderPosition:
         elif self._persistent and self._loader._iterator is None and self._workers_to_start():
             _UNUSED[self._loader] = {**self._workers_to_start(), "exhausted": False}
         self._read_again.close()
+        if self._recording is not None:
+            self._recording.began = None
         self._recording = None
         self._sampler.leave()
 

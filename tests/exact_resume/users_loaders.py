@@ -10,7 +10,7 @@ from paddle.io import DataLoader, DistributedBatchSampler, Subset
 
 from tests.exact_resume.cells import BATCH_SIZE, TRAIN_SAMPLES
 from tests.exact_resume.training_script import Samples
-from tests.exact_resume.users_fit import Fit, model, persistent, script
+from tests.exact_resume.users_fit import Fit, loader, model, persistent, script
 
 
 class Dimming(DataLoader):  # type: ignore[misc]
@@ -51,11 +51,12 @@ class Both:
             yield features + 0.1 * others.mean(0) * float(np.random.random()), labels
 
 
-@script("two loaders within one of the user's, and workers persist", kills=["mid-epoch", "last step"])
+@script("two loaders within one of the user's, and workers persist")
 def _(fit: Fit) -> Any:
     data = Samples(TRAIN_SAMPLES, False)
     sampler = DistributedBatchSampler(data, BATCH_SIZE, num_replicas=1, rank=0, shuffle=True)
-    return fit(model(), Both(persistent(), DataLoader(data, batch_sampler=sampler)))
+    train = Both(persistent(), DataLoader(data, batch_sampler=sampler))
+    return fit(model(), train, eval_data=loader(False, workers=0, samples=10))
 
 
 @script(
