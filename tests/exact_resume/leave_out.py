@@ -42,6 +42,11 @@ def _forget_workers(saved: State, fresh: State) -> None:
     saved["loader"]["workers"] = [fresh["loader"]["now"] for _ in saved["loader"]["workers"]]
 
 
+def _forget_own_generators(saved: State, fresh: State) -> None:
+    for holder in (saved["loader"], saved["loader"].get("epoch_start", {}), saved["loader"].get("fetch", {})):
+        holder.pop("own", None)
+
+
 _RULES: Mapping[str, Callable[[State, State], None]] = {
     "Paddle's generator": _fresh("loader", "now", "paddle"),
     "host generators": _forget_host_generators,
@@ -55,6 +60,12 @@ _RULES: Mapping[str, Callable[[State, State], None]] = {
 }
 _ACCUMULATORS, _BUFFERS = "accumulators", "buffers that are not persistable"
 ITEMS = (*_RULES, _ACCUMULATORS, _BUFFERS)
+# What matters to scripts of users alone.
+_OF_USERS: Mapping[str, Callable[[State, State], None]] = {
+    "the evaluation's loader": _fresh("evaluation"),
+    "generators of a data set's own": _forget_own_generators,
+}
+ITEMS_OF_USERS = (*_OF_USERS,)
 
 
 def leave_out(item: str) -> None:
@@ -67,8 +78,9 @@ def leave_out(item: str) -> None:
 
     def restore_the_rest(loop: Any, tensors: Any, counters: Mapping[str, Any]) -> Any:
         saved, fresh = copy.deepcopy(dict(counters)), copy.deepcopy(training_state.capture_counters(loop))
-        if item in _RULES:
-            _RULES[item](saved, fresh)
+        rules = {**_RULES, **_OF_USERS}
+        if item in rules:
+            rules[item](saved, fresh)
         elif item == _ACCUMULATORS:
             saved["optimizer_keys"] = []
         elif item == _BUFFERS:

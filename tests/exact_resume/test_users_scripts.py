@@ -59,3 +59,22 @@ def test_killed_and_run_again_it_ends_in_the_same_bits(
         found = compare(control, before, after)
         assert not found.differences, "\n".join([before.cell.kill, *found.differences[:6]])
         assert found.resumed_at is None or found.resumed_at > (100 * (script.fits - 1), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [
+        ("evaluation in workers that persist", "the evaluation's loader"),
+        ("evaluation on a part that the sampler's own generator chooses", "the evaluation's loader"),
+        ("transforms and collate_fn have generators of their own", "generators of a data set's own"),
+    ],
+)
+def test_left_out_it_makes_a_difference(name: str, item: str, server: TrainingServer, tmp_path: Path) -> None:
+    control = job(name, tmp_path / "control", "control", "ours" if PADDLE_26 else "nothing")
+    killed = job(name, tmp_path / "killed", "killed", "ours", "mid-epoch")
+    assert server.run(control, killed) == [0, -9]
+    again = replace(killed, name="rerun", kill=False, leave_out=item)
+    assert server.run(again) == [0], again.output()
+    found = compare(control, killed, again)
+    assert found.resumed_at == (1, 3)
+    assert found.differences

@@ -16,6 +16,7 @@ import paddle
 
 from tests.exact_resume import users_draws, users_evaluations, users_loaders
 from tests.exact_resume.cells import Cell
+from tests.exact_resume.leave_out import ITEMS_OF_USERS, leave_out
 from tests.exact_resume.recording import final_state
 from tests.exact_resume.users_fit import SCRIPTS as SCRIPTS
 from tests.exact_resume.users_fit import Fit
@@ -32,10 +33,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", required=True, help="name of the file of steps in --out")
     parser.add_argument("--with", dest="added", choices=["nothing", "ours"], required=True)
     parser.add_argument("--kill", action="store_true", help="die at the cell's moment, in the last fit")
+    parser.add_argument("--leave-out", choices=ITEMS_OF_USERS, help="do not restore this item of the state")
     chosen = parser.parse_args(arguments)
     random.seed(1)
     np.random.seed(2)
     paddle.seed(3)
+    if chosen.leave_out:
+        leave_out(chosen.leave_out)
     chosen_script = SCRIPTS[chosen.script]
     fit = Fit(
         chosen.cell,
