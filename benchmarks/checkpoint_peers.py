@@ -4,8 +4,9 @@
     python benchmarks/checkpoint_peers.py [--rounds 5] [--dir .]
 
 Each round does everything once, in turn. "Blocked" is the time until the call returns, as a multiple of a memcpy of the
-same bytes in the same round; "durable" is the rate from the call's beginning until all is on disk (a ``sync`` of the
-file system for those that do not flush), as a share of a plain write and fsync of the same bytes in the same round.
+same bytes, in one block, in the same round (what the same takes in pieces of the tensors' sizes is shown too);
+"durable" is the rate from the call's beginning until all is on disk (a ``sync`` of the file system for those that do
+not flush), as a share of a plain write and fsync of the same bytes in the same round.
 Two peers and one of ours copy on a thread of their own, and the next optimizer step must wait for that; ours holds it
 back, which ``checkpoint_throughput.py`` shows. Whoever is not installed is left out.
 """
@@ -26,8 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from resnet50_state import resnet50, write_plainly
+from resnet50_state import Memcpy, resnet50, seconds_of, write_plainly
 
 from paddle_warm_callbacks.checkpoint.contents import CheckpointContents
 from paddle_warm_callbacks.checkpoint.store import CheckpointStore
@@ -154,14 +154,16 @@ def measure(place: Path, rounds: int) -> None:
     model, optimizer = resnet50()
     state = {**model, **optimizer}
     size = sum(array.nbytes for array in state.values())
-    one, other = np.ones(size, np.uint8), np.ones(size, np.uint8)
+    memory = Memcpy(array.nbytes for array in state.values())
+    in_pieces = []
     blocked: dict[str, list[float]] = {}
     durable: dict[str, list[float]] = {}
     ways = peers(state)
     for number in range(rounds + 1):
-        memcpy = min(_seconds(lambda: np.copyto(one, other)) for _ in range(3))
+        memcpy, pieces = memory.seconds()
+        in_pieces.append(pieces / memcpy)
         os.sync()
-        raw = _seconds(lambda: write_plainly(place / "raw", one))
+        raw = seconds_of(lambda: write_plainly(place / "raw", memory.source))
         for name, save in ways.items():
             directory = place / "save"
             directory.mkdir()
@@ -176,7 +178,10 @@ def measure(place: Path, rounds: int) -> None:
             if number:
                 blocked.setdefault(name, []).append((returned - began) / memcpy)
                 durable.setdefault(name, []).append(raw / (done - began))
-    print(f"{size / 1e6:.0f} MB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{size / 1e6:.0f} MB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+        f"memcpy in pieces of the tensors' sizes: {statistics.median(in_pieces):.2f} of one block"
+    )
     print(f"{'':<40}{'blocked, x memcpy':>20}{'(range)':>16}{'durable, of raw':>18}{'(range)':>14}")
     for name in ways:
         waits, rates = blocked[name], durable[name]
@@ -184,12 +189,6 @@ def measure(place: Path, rounds: int) -> None:
             f"{name:<40}{statistics.median(waits):>20.2f}{f'{min(waits):.2f}-{max(waits):.2f}':>16}"
             f"{statistics.median(rates):>18.2f}{f'{min(rates):.2f}-{max(rates):.2f}':>14}"
         )
-
-
-def _seconds(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

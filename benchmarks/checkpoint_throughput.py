@@ -3,8 +3,9 @@
     python benchmarks/checkpoint_throughput.py [--rounds 3] [--steps 22] [--dir .]
 
 Each round trains the same network once in each way, in turn. Throughput is the bare run's time over the other's, of the
-same round; two bare runs a round show the noise. "Blocked" is how long training waited for one save, copy and hold-back
-together, as a multiple of a memcpy of the same bytes in one block, measured in the same round. "Durable" is the rate
+same round; two bare runs a round show the noise. "Blocked" is how long training waited for one save, from the end of
+its step until it went on, and what was held back later, as a multiple of a memcpy of the same bytes in one block,
+measured in the same round (what the same takes in pieces of the tensors' sizes is shown too). "Durable" is the rate
 from a save's beginning until it is on disk, copied and written beside training, as a share of a plain write and fsync
 of the same bytes with nothing beside it.
 """
@@ -25,6 +26,7 @@ from unittest import mock
 
 import numpy as np
 import paddle
+from resnet50_state import Memcpy, resnet50, seconds_of
 from timed_fit import Repeated, images
 
 from paddle_warm_callbacks import CheckpointStore, EveryNSteps, KeepLatest, PeriodicCheckpoint
@@ -117,10 +119,11 @@ def measure(place: Path, rounds: int, steps: int) -> None:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     blocked: dict[str, list[float]] = {way: [] for way in ways}
     durable: dict[str, list[float]] = {way: [] for way in ways}
-    one, other = np.ones(204_668_736, np.uint8), np.ones(204_668_736, np.uint8)
+    state, velocities = resnet50()
+    memory = Memcpy(array.nbytes for array in (*state.values(), *velocities.values()))
     for _ in range(rounds):
-        memcpy = min(_seconds(lambda: np.copyto(one, other)) for _ in range(3))
-        raw = statistics.median(_seconds(lambda: _raw(place / "raw", one)) for _ in range(3))
+        memcpy, pieces = memory.seconds()
+        raw = statistics.median(seconds_of(lambda: _raw(place / "raw", memory.source)) for _ in range(3))
         for way, (callback, patched) in ways.items():
             made, clock = callback(), Clock()
             with patched():
@@ -135,7 +138,7 @@ def measure(place: Path, rounds: int, steps: int) -> None:
                     durable[way] += [raw / event.seconds_to_durable for event in timed]
         print(
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-            f"memcpy {1e3 * memcpy:.0f} ms, write and fsync {1e3 * raw:.0f} ms"
+            f"memcpy {1e3 * memcpy:.0f} ms, in pieces {1e3 * pieces:.0f} ms, write and fsync {1e3 * raw:.0f} ms"
         )
         print_table(seconds, blocked, durable, steps)
 
@@ -168,12 +171,6 @@ def _fit(network: Any, batch: list[Any], steps: int, callbacks: list[Any]) -> No
         paddle.optimizer.Momentum(1e-3, parameters=network.parameters()), paddle.nn.CrossEntropyLoss()
     )
     model.fit(Repeated(batch, steps), epochs=1, verbose=0, callbacks=callbacks)
-
-
-def _seconds(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def _raw(path: Path, data: np.ndarray[Any, Any]) -> None:

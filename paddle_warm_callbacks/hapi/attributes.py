@@ -21,6 +21,8 @@ GENERATED = ("_var_name",)
 _GENERATOR = "__generator__"
 _TENSOR = "__tensor__"
 _OBJECT = "__object__"
+# Most values are of these, and need not be asked what else they might be.
+_PLAIN = frozenset((bool, int, float, str, type(None), np.ndarray, np.float32, np.float64))
 # Objects within others whose attributes are what a run has counted.
 _COUNTING = (Sampler, Metric, LRScheduler)
 
@@ -79,13 +81,16 @@ def _captured(values: Mapping[str, Any], skip: tuple[str, ...], within: tuple[in
 
 def _tagged(value: Any, within: tuple[int, ...]) -> Any:
     """Return ``value`` with what has no JSON form, tensors, generators and objects that count, made into tags."""
-    state = generator_state(value)
-    if state is not None:
-        return {_GENERATOR: state}
-    if isinstance(value, paddle.Tensor):
-        return {_TENSOR: value.numpy()}
-    if not isinstance(value, (*_COUNTING, list, tuple, dict)):
+    if type(value) in _PLAIN:
         return value
+    if type(value) not in (list, tuple, dict):
+        state = generator_state(value)
+        if state is not None:
+            return {_GENERATOR: state}
+        if isinstance(value, paddle.Tensor):
+            return {_TENSOR: value.numpy()}
+        if not isinstance(value, _COUNTING):
+            return value
     if id(value) in within:
         raise jsonvalue.NotEncodable("$", type(value), "a value holds itself")
     within = (*within, id(value))
@@ -93,7 +98,7 @@ def _tagged(value: Any, within: tuple[int, ...]) -> Any:
         return {_OBJECT: _captured(vars(value), GENERATED, within)}
     if type(value) is dict:
         return {key: _tagged(item, within) for key, item in value.items()}
-    return type(value)(_tagged(item, within) for item in value) if type(value) in (list, tuple) else value
+    return type(value)(_tagged(item, within) for item in value)
 
 
 def _restored(live: Any, value: Any) -> Any:

@@ -91,7 +91,11 @@ class LoaderPosition:
             )
 
     def capture(self, step_in_epoch: int, epoch_ended: bool) -> State:
-        """Return the position as plain values and arrays.
+        """Return what :meth:`take` takes, made into plain values and arrays."""
+        return self.take(step_in_epoch, epoch_ended)()
+
+    def take(self, step_in_epoch: int, epoch_ended: bool) -> Callable[[], State]:
+        """Take the position, for plain values and arrays to be made of it later, on any thread.
 
         Args:
             step_in_epoch: Steps done in the current epoch; 0 at an epoch's start.
@@ -99,7 +103,8 @@ class LoaderPosition:
 
         Blocks until the reading thread, if there is one, has reached the next batch: training waits for it anyway.
         """
-        state: State = {"now": rng.capture(), "exhausted": epoch_ended}
+        now = rng.take()
+        state: State = {"exhausted": epoch_ended}
         if self._own_state:
             state["loader"] = self._loader.state_dict()
         if step_in_epoch == 0 and self._underway:
@@ -121,7 +126,7 @@ class LoaderPosition:
             state.update(self._recording.capture(step_in_epoch, epoch_ended, self._underway))
         within = self._underway and not epoch_ended
         state["read_again"] = self._read_again_from if within else self._read_again.capture()
-        return state
+        return lambda: {"now": now(), **state}
 
     def _workers_to_start(self) -> State:
         """Return what the workers of a loader that keeps them are to start from, where they have not been started."""

@@ -10,6 +10,7 @@ from paddle_warm_callbacks.hapi.fit_loop import FitLoop
 from paddle_warm_callbacks.hapi.hold_back import HoldBack
 from paddle_warm_callbacks.hapi.shares import Shares
 from paddle_warm_callbacks.hapi.staging import Copying, StagingBuffers
+from paddle_warm_callbacks.hapi.tensor_layout import TensorLayout
 from paddle_warm_callbacks.hapi.training_state import TensorState
 
 logger = logging.getLogger("paddle_warm_callbacks")
@@ -44,13 +45,13 @@ class OverlappedCopies:
         return behind and self._hold is not None and not self._look_closely
 
     def capture(
-        self, loop: FitLoop, *, behind: bool, shares: Shares | None, glance: bool = False
+        self, loop: FitLoop, where: TensorLayout, *, behind: bool, shares: Shares | None, glance: bool = False
     ) -> tuple[TensorState, Copying | None]:
         """Return the tensors' copies; with a :class:`Copying`, they are to be made yet, by :meth:`run`."""
         self._look_closely = False
         if behind and self._hold is not None:
-            return training_state.capture_tensors_behind(loop, self._buffers, shares, glance=glance)
-        return training_state.capture_tensors(loop, self._buffers, shares), None
+            return training_state.capture_tensors_behind(loop, where, self._buffers, shares, glance=glance)
+        return training_state.capture_tensors(loop, where, self._buffers, shares), None
 
     def hold_for(self, copying: Copying) -> None:
         """Hold writes back until ``copying`` has been run, which another thread has been told to do."""

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import random
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle.framework import core
 
-State = dict[str, Any]
+from paddle_warm_callbacks.hapi import host_generators
 
-_WORDS = struct.Struct(f"={len(random.getstate()[1])}I")  # a third of what np.asarray takes
+State = dict[str, Any]
 
 
 def capture() -> State:
     """Return the state of all global generators as plain values and arrays; about 80 microseconds on a CPU."""
-    return {**capture_host(), "paddle": capture_paddle()}
+    return take()()
+
+
+def take() -> Callable[[], State]:
+    """Take the state of all global generators, in some microseconds; :func:`capture`'s answer can be made of it later.
+
+    Returns:
+        What makes it, on any thread: nothing that is drawn, seeded or set meanwhile changes what was taken.
+    """
+    host, records = host_generators.take(), [generator.get_state() for generator in _paddle_generators()]
+    return lambda: {**host(), "paddle": [_plain_paddle(record) for record in records]}
 
 
 def capture_paddle() -> list[tuple[tuple[int, ...], bytes]]:
     """Return the state of Paddle's generators."""
-    return [_paddle_state(generator) for generator in _paddle_generators()]
+    return [_plain_paddle(generator.get_state()) for generator in _paddle_generators()]
 
 
 def restore(state: Mapping[str, Any]) -> None:
@@ -34,11 +43,7 @@ def restore(state: Mapping[str, Any]) -> None:
 
 def capture_host() -> State:
     """Return the state of the generators that data loading draws from: Python's and NumPy's global ones."""
-    version, words, gauss = random.getstate()
-    return {
-        "python": (version, np.frombuffer(_WORDS.pack(*words), np.uint32), gauss),
-        "numpy": tuple(np.random.get_state()),
-    }
+    return host_generators.take()()
 
 
 def restore_host(state: Mapping[str, Any]) -> None:
@@ -107,8 +112,8 @@ def _paddle_generators() -> list[Any]:
     return generators
 
 
-def _paddle_state(generator: Any) -> tuple[tuple[int, ...], bytes]:
-    fields = generator.get_state().__getstate__()
+def _plain_paddle(record: Any) -> tuple[tuple[int, ...], bytes]:
+    fields = record.__getstate__()
     engine = bytes(fields[3]) if len(fields) > 3 else b""
     return tuple(fields[:3]), engine
 

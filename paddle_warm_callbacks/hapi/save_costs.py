@@ -37,6 +37,10 @@ class SaveCosts:
         """
         self._seconds, self._copying = seconds, copying
 
+    def training_goes_on(self, seconds: float) -> None:
+        """Note how long training has waited now that it goes on; a checkpoint committed by then has missed it."""
+        self._seconds = seconds
+
     def committed(self, event: SaveEvent, mirror_lag: float | None) -> None:
         """Note that the checkpoint on its way is committed; on the writer's thread."""
         held = 0.0 if self._copying is None else self._copying.seconds_held

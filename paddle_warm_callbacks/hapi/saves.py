@@ -159,10 +159,13 @@ class Saves:
         """
         self._last_but_one, self.last = self.last, moment
         glance = self._may_glance(loop, behind=behind and not moment.epoch_completed)
-        state = counters or training_state.capture_counters(loop, glance=glance)
-        if loop.ranks.many:
-            state = rank_state.gathered(loop, state)
-        tensors, copying = self._copies.capture(loop, behind=behind, shares=self._shares, glance=glance)
+        where = training_state.layout(loop, glance=glance)
+        taken = training_state.take_counters(loop, where) if counters is None else lambda: counters
+        # Filled in as the arrays are, behind training.
+        state = rank_state.gathered(loop, taken()) if loop.ranks.many else {}
+        tensors, copying = self._copies.capture(
+            loop, where, behind=behind, shares=self._shares, glance=glance
+        )
         if isinstance(self._writer, ShareWriter):
             share = ShareContents(tensors.mine, loop.progress.global_step)
             submit = partial(self._writer.submit, share)
@@ -179,7 +182,14 @@ class Saves:
             submit = partial(self._writer.submit, contents)
         comparison = self._looking(loop, copying) if loop.ranks.many else None
         self._costs.handed_over(time.monotonic() - self._began, copying)
-        self._guarded(lambda: self._submit(submit, copying, comparison))
+
+        def ready() -> bool:
+            whole = self._ready(copying, comparison)
+            state.update({} if state else taken())
+            return whole
+
+        self._guarded(lambda: self._submit(partial(submit, ready=ready), copying))
+        self._costs.training_goes_on(time.monotonic() - self._began)
 
     def take_torn(self) -> bool:
         """Return whether nothing was saved of the last copy.
@@ -237,10 +247,8 @@ class Saves:
         at_end = loop.progress.step_in_epoch == loop.steps_per_epoch
         return self._copies.may_glance(behind=behind) and not at_end and not loop.ranks.many
 
-    def _submit(
-        self, submit: Callable[..., None], copying: Copying | None, comparison: Comparison | None
-    ) -> None:
-        submit(ready=lambda: self._ready(copying, comparison))
+    def _submit(self, submit: Callable[[], None], copying: Copying | None) -> None:
+        submit()
         if copying is not None:
             self._copies.hold_for(copying)
 

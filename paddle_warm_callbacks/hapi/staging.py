@@ -40,7 +40,7 @@ class StagingBuffers:
             volatile: See :meth:`copy_behind`.
         """
         plan = self._plan(tensors, volatile)
-        _copy(plan.first)
+        plan.first.copy()
         _copy(plan.behind)
         _transfer(tensors, plan.arrays, plan.apart)
         _transfer(tensors, plan.arrays, plan.on_device)
@@ -68,19 +68,22 @@ class StagingBuffers:
         """
         plan = self._plan(tensors, volatile, glance=check_later is not None)
         checks = [] if check_later is None else [check_later, plan.at_home]
-        _copy(plan.first)
+        plan.first.copy()
         _transfer(tensors, plan.arrays, plan.apart)
         if not plan.on_device:
-            return plan.arrays, Copying(plan.behind, plan.versions, checks)
+            return plan.arrays, Copying(plan.behind, plan.count, checks)
         first = {name: tensors[name] for name in plan.on_device if name in volatile}
         later = {name: tensors[name] for name in plan.on_device if name not in volatile}
         device = DeviceCopies.begun(first, later)
         if device is None:
             _transfer(tensors, plan.arrays, plan.on_device)
-            return plan.arrays, Copying(plan.behind, plan.versions, checks)
-        versions = [*plan.versions, *(tensor._inplace_version for tensor in later.values())]
+            return plan.arrays, Copying(plan.behind, plan.count, checks)
         from_device = {name: plan.arrays[name] for name in plan.on_device}
-        return plan.arrays, Copying(plan.behind, versions, checks, device, from_device)
+
+        def count() -> list[int]:
+            return [*plan.count(), *(tensor._inplace_version() for tensor in later.values())]
+
+        return plan.arrays, Copying(plan.behind, count, checks, device, from_device)
 
     def _plan(
         self, tensors: Mapping[str, Any], volatile: Collection[str], *, glance: bool = False
@@ -106,7 +109,6 @@ class _Sorted:
         arrays: What each is copied to, by name.
         first: To be copied before the next forward pass.
         behind: To be copied while nothing may change those tensors.
-        versions: What says of each tensor in ``behind`` how often it was changed in place.
         on_device: Names of those on a GPU.
         apart: Names of those in memory that cannot be read as an array.
     """
@@ -115,34 +117,59 @@ class _Sorted:
         self, tensors: Mapping[str, Any], volatile: Collection[str], room: Callable[[int], Array]
     ) -> None:
         self._tensors, self._volatile = tensors, volatile
-        self.arrays = _laid_out(tensors, room)
-        self.first: list[_Pair] = []
-        self.behind: list[_Pair] = []
-        self.versions: list[Callable[[], int]] = []
         self.on_device = [name for name, tensor in tensors.items() if _on_gpu(tensor)]
         elsewhere = set(self.on_device)
         self.apart = [n for n, tensor in tensors.items() if n not in elsewhere and not _readable(tensor)]
         elsewhere.update(self.apart)
+        at_once = [name for name in tensors if name in volatile and name not in elsewhere]
+        # Nothing is to be between them: with the widest numbers first, each begins at a multiple of its own width.
+        at_once.sort(key=lambda name: -_dtype(tensors[name]).itemsize)
+        self.arrays, together = _laid_out(tensors, at_once, room)
         # Another handle on each tensor's memory, which keeps it: one that has moved has left it behind.
         held = {name: tensor.detach() for name, tensor in tensors.items() if name not in elsewhere}
-        for name, handle in held.items():
-            pair = self.arrays[name], borrowed(handle)
-            if name in volatile:
-                self.first.append(pair)
-            else:
-                self.behind.append(pair)
-                self.versions.append(tensors[name]._inplace_version)
+        memory = {name: borrowed(handle) for name, handle in held.items()}
+        self.first = _Together(together, [memory[name] for name in at_once])
+        behind = [name for name in held if name not in volatile]
+        self.behind = [(self.arrays[name], memory[name]) for name in behind]
+        self._counted = [tensors[name] for name in behind]
         self._held = list(held.values())
-        self._asked = [tensors[name].data_ptr for name in held]
-        self._addresses = [handle.data_ptr() for handle in self._held]
+        self._asked = [tensors[name] for name in held]
+        self._addresses = self._ask(self._held)
 
     def is_of(self, tensors: Mapping[str, Any], volatile: Collection[str]) -> bool:
         """Return whether it is these very mappings."""
         return tensors is self._tensors and volatile is self._volatile
 
+    def count(self) -> list[int]:
+        """Return how often each tensor in ``behind`` was changed in place; on any thread."""
+        # Called by the class: to look the method up on each of hundreds of tensors takes longer than to call it.
+        return list(map(paddle.Tensor._inplace_version, self._counted))
+
     def at_home(self) -> bool:
         """Return whether the tensors are where they were; on any thread."""
-        return [address() for address in self._asked] == self._addresses
+        return self._ask(self._asked) == self._addresses
+
+    @staticmethod
+    def _ask(tensors: Sequence[Any]) -> list[int]:
+        return list(map(paddle.Tensor.data_ptr, tensors))
+
+
+class _Together:
+    """Arrays that are copied in one call: of a hundred small ones, each by itself, most of the time went to the calls.
+
+    Args:
+        target: What they are copied to, one behind the other.
+        sources: Contiguous arrays, by their place in ``target``.
+    """
+
+    def __init__(self, target: Array, sources: Sequence[Array]) -> None:
+        self._target = target
+        self._sources = [source.reshape(-1).view(np.uint8) for source in sources]
+
+    def copy(self) -> None:
+        """Copy them."""
+        if self._sources:
+            np.concatenate(self._sources, out=self._target)
 
 
 def _copy(pairs: Sequence[_Pair]) -> None:
@@ -155,15 +182,25 @@ def _transfer(tensors: Mapping[str, Any], arrays: Mapping[str, Array], names: Se
         np.copyto(arrays[name], borrowed(tensors[name]))
 
 
-def _laid_out(tensors: Mapping[str, Any], room: Callable[[int], Array]) -> dict[str, Array]:
-    """Return an array for each tensor, one behind the other in a block."""
+def _laid_out(
+    tensors: Mapping[str, Any], together: Sequence[str], room: Callable[[int], Array]
+) -> tuple[dict[str, Array], Array]:
+    """Return an array for each tensor in a block, and, as bytes, those named in ``together``, in that order."""
     kinds = {name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in kinds.items()}
     starts, end = {}, 0
-    for name, (dtype, shape) in kinds.items():
+    for name in together:
         starts[name] = end
-        end += -(-math.prod(shape) * dtype.itemsize // _ALIGNED) * _ALIGNED
+        end += sizes[name]
+    whole = end
+    for name in tensors:
+        if name not in starts:
+            end = -(-end // _ALIGNED) * _ALIGNED
+            starts[name] = end
+            end += sizes[name]
     block = room(end)
-    return {name: np.ndarray(shape, dtype, block, starts[name]) for name, (dtype, shape) in kinds.items()}
+    arrays = {name: np.ndarray(shape, dtype, block, starts[name]) for name, (dtype, shape) in kinds.items()}
+    return arrays, block[:whole]
 
 
 class Copying:
@@ -181,7 +218,7 @@ class Copying:
     def __init__(
         self,
         behind: Sequence[_Pair],
-        versions: Sequence[Callable[[], int]],
+        count: Callable[[], list[int]],
         checks: Sequence[Callable[[], bool]] = (),
         device: DeviceCopies | None = None,
         from_device: Mapping[str, Array] | None = None,
@@ -189,18 +226,19 @@ class Copying:
         self._behind = behind
         self._device = device
         self._from_device = from_device or {}
-        self._versions = versions
+        self._count = count
         self._checks = checks
         self._looks: Sequence[Callable[[], None]] = ()
-        self._before = self._count()
+        self._before = count()
         self._over = threading.Event()
         self.seconds_held = 0.0
         self.stale = False
 
     def beside(self, look: Callable[[], None], tensors: Iterable[Any]) -> None:
         """Have :meth:`run` call ``look``, too, which reads ``tensors``: they must not change until then either."""
+        looked_at, count = list(tensors), self._count
         self._looks = [*self._looks, look]
-        self._versions = [*self._versions, *(tensor._inplace_version for tensor in tensors)]
+        self._count = lambda: [*count(), *(tensor._inplace_version() for tensor in looked_at)]
         self._before = self._count()
 
     def run(self) -> bool:
@@ -216,7 +254,7 @@ class Copying:
             return not self.stale and self._count() == self._before
         finally:
             # This is kept for what it says; the buffers and the tensors need not be.
-            self._behind, self._versions, self._checks, self._looks = (), (), (), ()
+            self._behind, self._checks, self._looks, self._count = (), (), (), list
             self._over.set()
 
     @property
@@ -230,9 +268,6 @@ class Copying:
             self._device.hold_device()
         if self._behind or self._looks:
             self._over.wait()
-
-    def _count(self) -> list[int]:
-        return [version() for version in self._versions]
 
 
 def borrowed(tensor: Any) -> Array:

@@ -8,9 +8,9 @@ the other done by the thread that copies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
-from itertools import chain
-from operator import attrgetter, methodcaller
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain, compress
+from operator import attrgetter, is_, methodcaller
 from typing import Any, NamedTuple
 
 import paddle
@@ -59,6 +59,7 @@ class TensorLayout:
         named: All of these tensors, each under a name of its own: what a checkpoint copies.
         volatile: Which of ``named`` a forward pass may change in place: buffers, running statistics, and tensors that
             are not trained in layers other than Paddle's own. What else there is, only an optimizer changes so.
+        in_loss: The loss's parameters, by name.
         averaged: Structured names of the network's parameters that an optimizer may move: by gradients averaged over
             all ranks of a run, on each of which they are the same.
         same_on_ranks: Those of ``named`` that are the same on all ranks: parameters; what the optimizer has of them.
@@ -72,11 +73,13 @@ class TensorLayout:
         beside = trained.beside_the_model()
         self.transient = {name: tensor for name, tensor in beside.items() if tensor._is_initialized()}
         moved_by_forward = set(map(id, norms.moved_by_forward(network)))
-        self._gradients = [
-            (name, parameter._grad_ivar)
+        self.in_loss = trained.parameters_of_loss()
+        self._trained = {
+            name: parameter
             for name, parameter in trained.named_parameters()
             if id(parameter) not in moved_by_forward
-        ]
+        }
+        self._parameters = list(self._trained.values())
         self.slots = tuple(optimizer_state.slots(trained, optimizer))
         self.key_table = optimizer_state.key_table(self.slots)
         hashed = {**self.persistable, **trained.of_loss()}
@@ -111,7 +114,7 @@ class TensorLayout:
         ]
         self._arranged: tuple[Arrays, Arranged] | None = None
         self._frozen = list(map(_frozen, self._of_own_layers))
-        self._in_optimizer = self._optimizers_identities()
+        self._in_optimizer = list(self._owned())
         self._in_layers = self._layers_identities()
 
     @classmethod
@@ -145,22 +148,30 @@ class TensorLayout:
         except RuntimeError:  # a dictionary is just changing its size
             return False
 
-    def with_gradient(self) -> list[str]:
-        """Return the names of the parameters that have a gradient, be it zero."""
-        return [name for name, gradient in self._gradients if gradient() is not None]
+    def take_with_gradient(self) -> Callable[[], list[str]]:
+        """Find out which parameters have a gradient, be it zero; return what names them, on any thread."""
+        # Called by the class: to look the method up on each of them takes longer than to call it.
+        gradients = map(paddle.Tensor._grad_ivar, self._parameters)
+        found = [gradient is not None for gradient in gradients]
+        return lambda: list(compress(self._trained, found))
 
     def _is_of(self, network: Any, optimizer: Any) -> bool:
-        same = self._network is network and self._optimizer is optimizer
-        return same and self._lasts and self._in_optimizer == self._optimizers_identities()
+        same = self._network is network and self._optimizer is optimizer and self._lasts
+        return same and all(map(is_, self._in_optimizer, self._owned())) and self._as_many_owned()
 
     def _holds_entirely(self) -> bool:
         return self._frozen == list(map(_frozen, self._of_own_layers)) and self.holds()
 
     # What is gone is still held here, layers and tensors, so that nothing new can have an old one's identity.
 
-    def _optimizers_identities(self) -> list[int]:
+    def _owned(self) -> Iterable[Any]:
+        """Yield what the optimizer holds: compared as it comes, no number made of it, for a save to be over soon."""
         owned = chain.from_iterable(map(_values, self._optimizer._accumulators.values()))
-        return list(map(id, chain(owned, optimizer_state.masters(self._optimizer).values())))
+        return chain(owned, optimizer_state.masters(self._optimizer).values())
+
+    def _as_many_owned(self) -> bool:
+        held = sum(map(len, self._optimizer._accumulators.values()))
+        return held + len(optimizer_state.masters(self._optimizer)) == len(self._in_optimizer)
 
     def _layers_identities(self) -> list[Any]:
         return [

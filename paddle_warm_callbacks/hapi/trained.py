@@ -45,13 +45,9 @@ class Trained:
         """Return the loss and the Layers in it, each with its name."""
         return list(self._loss.named_sublayers(include_self=True))
 
-    def gradients_kept(self, prefix: str) -> dict[str, Any]:
-        """Return, by prefixed name, the gradients that the next step adds to: hapi clears the network's alone."""
-        return {
-            prefix + _LOSS + name: parameter.grad
-            for name, parameter in self._loss.named_parameters()
-            if parameter._grad_ivar() is not None
-        }
+    def parameters_of_loss(self) -> dict[str, Any]:
+        """Return the loss's parameters by name; their gradients the next step adds to: hapi clears the network's."""
+        return {_LOSS + name: parameter for name, parameter in self._loss.named_parameters()}
 
     def trained_in_loss(self) -> dict[str, Any]:
         """Return the loss's parameters that an optimizer moves, by name.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,27 @@ def layout(loop: FitLoop, *, glance: bool = False) -> TensorLayout:
     return loop.layout
 
 
-def capture_tensors(loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None) -> TensorState:
+def capture_tensors(
+    loop: FitLoop, where: TensorLayout, buffers: StagingBuffers, shares: Shares | None = None
+) -> TensorState:
     """Copy parameters, buffers and optimizer state into ``buffers``; blocks for the copy, touches no disk.
 
     Args:
         loop: Between two steps.
+        where: From :func:`layout`, now.
         buffers: Whose last copies nobody reads any more.
         shares: Where all ranks write: only what is this rank's is copied, and for the rest an ``Elsewhere`` stands.
     """
-    where = layout(loop)
     return _arranged(loop, where, buffers.copy(_mine(where, shares), where.volatile))
 
 
 def capture_tensors_behind(
-    loop: FitLoop, buffers: StagingBuffers, shares: Shares | None = None, *, glance: bool = False
+    loop: FitLoop,
+    where: TensorLayout,
+    buffers: StagingBuffers,
+    shares: Shares | None = None,
+    *,
+    glance: bool = False,
 ) -> tuple[TensorState, Copying]:
     """Copy what a forward pass may change, and leave the rest to a thread that runs the :class:`Copying` returned.
 
@@ -82,11 +89,11 @@ def capture_tensors_behind(
 
     Args:
         loop: Between two steps.
+        where: From :func:`layout`, now.
         buffers: Whose last copies nobody reads any more.
         shares: See :func:`capture_tensors`.
         glance: Leave it to that thread, too, to find out whether the tensors are where they were at the last save.
     """
-    where = layout(loop, glance=glance)
     check = where.holds if glance else None
     copied, copying = buffers.copy_behind(_mine(where, shares), where.volatile, check_later=check)
     return _arranged(loop, where, copied), copying
@@ -100,7 +107,7 @@ def _mine(where: TensorLayout, shares: Shares | None) -> Mapping[str, Any]:
 def _arranged(loop: FitLoop, where: TensorLayout, copied: Arrays) -> TensorState:
     parts = where.arranged(copied)
     # The next backward pass adds to these in place.
-    added_to = {name: np.array(borrowed(gradient)) for name, gradient in gradients(loop).items()}
+    added_to = {name: np.array(borrowed(gradient)) for name, gradient in _gradients(where.in_loss).items()}
     return TensorState(
         model=parts.model,
         model_names=where.generated_names,
@@ -112,7 +119,11 @@ def _arranged(loop: FitLoop, where: TensorLayout, copied: Arrays) -> TensorState
 
 def gradients(loop: FitLoop) -> dict[str, Any]:
     """Return the gradients that the next step adds to, under ``gradient@<name>``."""
-    return loop.trained.gradients_kept(_GRADIENT)
+    return _gradients(loop.trained.parameters_of_loss())
+
+
+def _gradients(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {_GRADIENT + name: p.grad for name, p in parameters.items() if p._grad_ivar() is not None}
 
 
 def kept(loop: FitLoop) -> Arrays:
@@ -136,25 +147,35 @@ def capture_counted(loop: FitLoop, callbacks: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def capture_counters(loop: FitLoop, *, glance: bool = False) -> dict[str, Any]:
+def capture_counters(loop: FitLoop) -> dict[str, Any]:
     """Return everything else, as plain values and arrays that alias nothing; about half a millisecond."""
+    return take_counters(loop, layout(loop))()
+
+
+def take_counters(loop: FitLoop, where: TensorLayout) -> Callable[[], dict[str, Any]]:
+    """Take everything else, for :func:`capture_counters`' answer to be made of it later, on any thread.
+
+    Args:
+        loop: Between two steps. What happens in it afterwards does not change what was taken.
+        where: From :func:`layout`, now.
+    """
     model = loop.model
-    where = layout(loop, glance=glance)
     scaler = getattr(model, "_scaler", None)
     step = loop.progress.step_in_epoch
-    return {
+    loader = loop.position.take(step, step > 0 and step == loop.steps_per_epoch)
+    # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
+    with_gradient = where.take_with_gradient()
+    taken = {
         **capture_counted(loop, loop.callbacks),
-        "loader": loop.position.capture(step, step > 0 and step == loop.steps_per_epoch),
         "evaluation": loop.evaluation.capture(),
         "optimizer_keys": where.key_table,
         "scaler": _plain(scaler.state_dict()) if scaler is not None else None,
-        # An optimizer moves a parameter that has a gradient, be it zero, and passes over one that has none.
-        "with_gradient": where.with_gradient(),
         "reseed_from": loop.reseed_from,
         "stopped": bool(model.stop_training) and not loop.stopping and loop.iters_done != loop.num_iters,
         "iters_done": loop.iters_done,
         "script": _script_facts(loop, where),
     }
+    return lambda: {**taken, "loader": loader(), "with_gradient": with_gradient()}
 
 
 def restore(
@@ -300,7 +321,8 @@ def _metric_kinds(loop: FitLoop) -> list[str]:
     return [attributes.kind_name(metric) for metric in loop.model._metrics]
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions that write a checkpoint, by package."""
     return {
         "paddle": paddle.__version__,

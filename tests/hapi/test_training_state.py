@@ -156,7 +156,7 @@ class Capture(FitCallback):
             self._capture(loop)
 
     def _capture(self, loop: FitLoop) -> None:
-        tensors = training_state.capture_tensors(loop, StagingBuffers())
+        tensors = training_state.capture_tensors(loop, training_state.layout(loop), StagingBuffers())
         self.captured = (loop.progress, tensors, training_state.capture_counters(loop))
 
 
