@@ -10,24 +10,31 @@ import numpy as np
 import paddle
 from paddle.framework import core
 
-from paddle_warm_callbacks.hapi import host_generators
-
 State = dict[str, Any]
 
 
 def capture() -> State:
-    """Return the state of all global generators as plain values and arrays; about 80 microseconds on a CPU."""
+    """Return the state of all global generators as plain values and arrays."""
     return take()()
 
 
 def take() -> Callable[[], State]:
-    """Take the state of all global generators, in some microseconds; :func:`capture`'s answer can be made of it later.
+    """Take the state of all global generators; :func:`capture`'s answer can be made of it later, which takes longer.
 
     Returns:
         What makes it, on any thread: nothing that is drawn, seeded or set meanwhile changes what was taken.
     """
-    host, records = host_generators.take(), [generator.get_state() for generator in _paddle_generators()]
+    host, records = _take_host(), [generator.get_state() for generator in _paddle_generators()]
     return lambda: {**host(), "paddle": [_plain_paddle(record) for record in records]}
+
+
+def _take_host() -> Callable[[], State]:
+    python, numpy = random.getstate(), np.random.get_state()
+    return lambda: {"python": _plain_python(*python), "numpy": tuple(numpy)}
+
+
+def _plain_python(version: int, words: tuple[int, ...], gauss: float | None) -> tuple[Any, ...]:
+    return version, np.array(words, np.uint32), gauss
 
 
 def capture_paddle() -> list[tuple[tuple[int, ...], bytes]]:
@@ -43,7 +50,7 @@ def restore(state: Mapping[str, Any]) -> None:
 
 def capture_host() -> State:
     """Return the state of the generators that data loading draws from: Python's and NumPy's global ones."""
-    return host_generators.take()()
+    return _take_host()()
 
 
 def restore_host(state: Mapping[str, Any]) -> None:

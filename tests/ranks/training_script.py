@@ -301,7 +301,7 @@ def main(arguments: list[str]) -> None:
         from paddle_warm_callbacks.hapi import same_weights
 
         same_weights.require = lambda ranks, trained, when: None
-        same_weights.Comparison.require = lambda *given, **options: None
+        same_weights.Comparison.require = lambda *given, **options: None  # type: ignore[method-assign]
     what, rank, step = chosen.do.split("@") if chosen.do else ("", "-1", "-1")
     doing = Doing(what, int(rank), int(step), chosen.pause, out)
     digests = Digests(out / f"{chosen.name}.{RANK}.digests")
