@@ -265,11 +265,18 @@ class LoaderPosition:
         return iterator
 
     def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
-        before = set(threading.enumerate())
+        before, started = set(threading.enumerate()), set[threading.Thread]()
         iterator = self._streamed(loader) if isinstance(loader, DataLoader) else iter(loader)
-        self._drop(iterator, first)
+        # Paddle's reading thread may have ended by now, with the last batch in hand; so may any, a batch later.
+        reads_ahead = isinstance(loader, DataLoader) and not loader.num_workers
+
+        def look() -> None:
+            started.update(set(threading.enumerate()) - before)
+
+        look()
+        self._drop(iterator, first, look)
         if restored is not None and first > 0:
-            if any(map(_may_draw, set(threading.enumerate()) - before)):
+            if reads_ahead or any(map(_may_draw, started)):
                 # Host generators may be that thread's, which draws ahead: consuming has just brought them here.
                 rng.restore_paddle(restored["now"])
             else:
@@ -283,10 +290,11 @@ class LoaderPosition:
         self.paddle_draws.loading()
         return self._iterator(loader, {"collate_fn": self.paddle_draws.collate(collate_of(loader))})
 
-    def _drop(self, iterator: Iterator[Any], batches: int) -> None:
+    def _drop(self, iterator: Iterator[Any], batches: int, look: Callable[[], None] = lambda: None) -> None:
         began = time.perf_counter()
         for _ in range(batches):
             next(iterator, None)
+            look()
         if batches:
             self.loaded_again = (batches, time.perf_counter() - began)
 

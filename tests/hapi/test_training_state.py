@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -14,6 +15,7 @@ from paddle.io import BatchSampler, DataLoader, Dataset, IterableDataset, Random
 from paddle_warm_callbacks.hapi import rng, training_state
 from paddle_warm_callbacks.hapi.callback import FitCallback
 from paddle_warm_callbacks.hapi.fit_loop import FitLoop
+from paddle_warm_callbacks.hapi.loader_position import LoaderPosition
 from paddle_warm_callbacks.hapi.staging import StagingBuffers
 from paddle_warm_callbacks.progress import Progress
 
@@ -203,16 +205,53 @@ MOMENTS = {
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", ["dataset", *LOADERS])
 def test_the_continued_run_equals_the_uninterrupted_one(kind: str, moment: str) -> None:
-    make = LOADERS.get(kind, Augmented)
-    at, at_epoch_end = MOMENTS[moment]
+    require_equal_bits(LOADERS.get(kind, Augmented), Capture(*MOMENTS[moment]))
+
+
+def test_a_reading_thread_has_drawn_ahead_even_if_it_has_ended_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end, drop, ended = threading.Event(), LoaderPosition._drop, []
+    may_end.set()
+
+    class Held(Stream):
+        def __iter__(self) -> Iterator[tuple[Any, Any]]:
+            for number, sample in enumerate(super().__iter__()):
+                assert number < SAMPLES - BATCH or may_end.wait(60)
+                yield sample
+
+    class BeforeItEnds(Capture):
+        held = True
+
+        def epoch_completed(self, loop: FitLoop, logs: dict[str, Any], eval_logs: Any) -> None:
+            if self.held:
+                may_end.clear()
+
+        def _capture(self, loop: FitLoop) -> None:
+            super()._capture(loop)
+            may_end.set()
+            self.held = False
+
+    def drop_until_it_has_ended(position: Any, iterator: Any, batches: int, *others: Any) -> None:
+        drop(position, iterator, batches, *others)
+        if batches:
+            iterator._thread.join(60)
+            ended.append(not iterator._thread.is_alive())
+
+    monkeypatch.setattr(LoaderPosition, "_drop", drop_until_it_has_ended)
+    require_equal_bits(lambda: DataLoader(Held(), batch_size=BATCH), BeforeItEnds(*MOMENTS["mid-epoch"]))
+    assert ended == [True]
+
+
+def require_equal_bits(make: Callable[[], Any], control: Capture) -> None:
+    """Train without a break, and again from what ``control`` has captured."""
     scramble()
-    control = Capture(at, at_epoch_end)
     expected = run(make(), control)
     random.seed(5)
     np.random.seed(5)
     continued = Capture(10**6)
     found = run(make(), Restore(control.captured), continued)
-    assert continued.trace == control.trace[at:]
+    assert continued.trace == control.trace[control.at :]
     assert found == expected
 
 
