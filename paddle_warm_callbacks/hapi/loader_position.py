@@ -265,18 +265,19 @@ class LoaderPosition:
         return iterator
 
     def _from_consumption(self, loader: Any, first: int, restored: State | None) -> Iterator[Any]:
-        before, started = set(threading.enumerate()), set[threading.Thread]()
+        before = set(threading.enumerate())
         iterator = self._streamed(loader) if isinstance(loader, DataLoader) else iter(loader)
         # Paddle's reading thread may have ended by now, with the last batch in hand; so may any, a batch later.
-        reads_ahead = isinstance(loader, DataLoader) and not loader.num_workers
+        draws_ahead = isinstance(loader, DataLoader) and not loader.num_workers
 
         def look() -> None:
-            started.update(set(threading.enumerate()) - before)
+            nonlocal draws_ahead
+            draws_ahead = draws_ahead or any(map(_may_draw, set(threading.enumerate()) - before))
 
         look()
         self._drop(iterator, first, look)
         if restored is not None and first > 0:
-            if reads_ahead or any(map(_may_draw, started)):
+            if draws_ahead:
                 # Host generators may be that thread's, which draws ahead: consuming has just brought them here.
                 rng.restore_paddle(restored["now"])
             else:
@@ -383,6 +384,8 @@ class LoaderPosition:
 
 def _may_draw(thread: threading.Thread) -> bool:
     """Return whether a thread that a loader has started may draw; those that speak to worker processes do not."""
-    target = getattr(thread, "_target", None)
+    target = getattr(thread, "_target", _NO_MORE)
+    if target is _NO_MORE:
+        return False  # it has just ended: what it was for cannot be told any more, and was when it was seen before
     collects = isinstance(getattr(target, "__self__", None), _DataLoaderIterMultiProcess)
     return not (collects or getattr(target, "__module__", "") == "multiprocessing.queues")
